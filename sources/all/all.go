@@ -4,6 +4,7 @@ package all
 import (
 	"secret-init/sources"
 	"secret-init/sources/file"
+	"secret-init/sources/sops"
 )
 
 // Registry holds every backend. A build that leaves one out (a tag such as
@@ -11,5 +12,6 @@ import (
 func Registry() *sources.Registry {
 	return sources.NewRegistry(
 		file.Backend,
+		sops.Backend,
 	)
 }

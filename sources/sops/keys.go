@@ -1,0 +1,235 @@
+//go:build !no_sops
+
+package sops
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/getsops/sops/v3"
+	"github.com/getsops/sops/v3/age"
+	"github.com/getsops/sops/v3/azkv"
+	"github.com/getsops/sops/v3/gcpkms"
+	"github.com/getsops/sops/v3/hckms"
+	"github.com/getsops/sops/v3/hcvault"
+	"github.com/getsops/sops/v3/keys"
+	"github.com/getsops/sops/v3/keyservice"
+	"github.com/getsops/sops/v3/kms"
+	"github.com/getsops/sops/v3/pgp"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	vault "github.com/hashicorp/vault/api"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"secret-init/sources"
+)
+
+// dataKey obtains the key that the values are encrypted with, by the first
+// of the file's keys that works, in the order in which the sops command tries.
+func (s source) dataKey(ctx context.Context, tree *sops.Tree) ([]byte, error) {
+	service := &keyService{ctx: ctx, keys: map[string]keys.MasterKey{}}
+	for _, group := range tree.Metadata.KeyGroups {
+		for _, key := range group {
+			// Every key holds an encryption of its own, which names it.
+			service.keys[string(key.EncryptedDataKey())] = key
+		}
+	}
+	key, err := tree.Metadata.GetDataKeyWithKeyServices([]keyservice.KeyServiceClient{service}, sops.DefaultDecryptionOrder)
+	if err == nil {
+		return key, nil
+	}
+	return nil, s.keyError(tree, service.failures)
+}
+
+// keyService decrypts data keys in this process, as the library's own does,
+// but within a context, and remembers what failed.
+type keyService struct {
+	// LocalClient provides Encrypt, which is never called.
+	keyservice.LocalClient
+	ctx      context.Context
+	keys     map[string]keys.MasterKey
+	failures []failure
+}
+
+type failure struct {
+	key keys.MasterKey
+	// why is a known phrase; the library's text may hold a response body.
+	why         string
+	unavailable bool
+}
+
+func (s *keyService) Decrypt(_ context.Context, request *keyservice.DecryptRequest, _ ...grpc.CallOption) (*keyservice.DecryptResponse, error) {
+	key := s.keys[string(request.Ciphertext)]
+	if key == nil {
+		return nil, errors.New("no such key")
+	}
+	var plain []byte
+	var err error
+	if bound, ok := key.(interface {
+		DecryptContext(context.Context) ([]byte, error)
+	}); ok {
+		plain, err = bound.DecryptContext(s.ctx)
+	} else {
+		plain, err = key.Decrypt()
+	}
+	if err != nil {
+		why, unavailable := classify(err)
+		s.failures = append(s.failures, failure{key, why, unavailable})
+		return nil, err
+	}
+	return &keyservice.DecryptResponse{Plaintext: plain}, nil
+}
+
+// classify says why a key service refused, in words of our own, and whether
+// it may answer another time.
+func classify(err error) (why string, unavailable bool) {
+	code := 0
+	if e, ok := errors.AsType[*vault.ResponseError](err); ok {
+		code = e.StatusCode
+	} else if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
+		code = e.StatusCode
+	} else if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		code = e.HTTPStatusCode()
+	}
+	// Without credentials the AWS SDK asks the instance metadata, and fails to connect.
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		if operation, ok := e.(*smithy.OperationError); ok && operation.ServiceID == "ec2imds" {
+			return "no AWS credentials were found", false
+		}
+	}
+	if e, ok := errors.AsType[smithy.APIError](err); ok && strings.Contains(e.ErrorCode(), "Throttling") {
+		return "answers " + e.ErrorCode(), true
+	}
+	if s, ok := status.FromError(err); ok {
+		return "answers " + s.Code().String(), slices.Contains([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded}, s.Code())
+	}
+	if code != 0 {
+		return fmt.Sprintf("answers %d %s", code, http.StatusText(code)), code >= 500 || code == http.StatusTooManyRequests
+	}
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return "does not answer", true
+	}
+	return "", false
+}
+
+// keyError is Unavailable when a key service may yet answer, else Denied. Its
+// hint tells what the file is encrypted for: recipients, fingerprints and
+// names of keys, which are public; and what would open it.
+func (s source) keyError(tree *sops.Tree, failures []failure) error {
+	var down, refused []string
+	for _, f := range failures {
+		if f.unavailable {
+			down = append(down, describe(f.key)+" "+f.why)
+		} else if f.why != "" {
+			refused = append(refused, describe(f.key)+" "+f.why)
+		}
+	}
+	what := "cannot be decrypted: no key that it is encrypted for is at hand"
+	if groups := len(tree.Metadata.KeyGroups); groups > 1 {
+		what = fmt.Sprintf("cannot be decrypted: it takes keys of %d of its %d key groups", max(tree.Metadata.ShamirThreshold, 1), groups)
+	}
+	class := sources.Denied
+	if len(down) > 0 {
+		class = sources.Unavailable
+	}
+	if both := append(down, refused...); len(both) > 0 {
+		what += " (" + strings.Join(both, "; ") + ")"
+	}
+	return sources.Errorf(class, s.keyHint(tree), "%s", printable(what))
+}
+
+// keyHint names the keys of the file and, for each kind, the settings.
+func (s source) keyHint(tree *sops.Tree) string {
+	const most = 8
+	var named, settings []string
+	for _, group := range tree.Metadata.KeyGroups {
+		for _, key := range group {
+			named = append(named, describe(key))
+			if setting := s.settingFor(key); !slices.Contains(settings, setting) {
+				settings = append(settings, setting)
+			}
+		}
+	}
+	if len(named) > most {
+		named = append(named[:most], fmt.Sprintf("and %d more", len(named)-most))
+	}
+	return printable("it is encrypted for " + strings.Join(named, ", ") + "; " + strings.Join(settings, "; "))
+}
+
+// describe is how messages call a key.
+func describe(key keys.MasterKey) string {
+	switch k := key.(type) {
+	case *age.MasterKey:
+		return "age " + k.Recipient
+	case *pgp.MasterKey:
+		return "PGP " + k.Fingerprint
+	case *kms.MasterKey:
+		return "AWS KMS " + k.Arn
+	case *hcvault.MasterKey:
+		return "Vault " + k.ToString()
+	case *gcpkms.MasterKey:
+		return "GCP KMS " + k.ResourceID
+	case *azkv.MasterKey:
+		return "Azure Key Vault " + k.ToString()
+	case *hckms.MasterKey:
+		return "HuaweiCloud KMS " + k.KeyID
+	}
+	return key.TypeToIdentifier()
+}
+
+// settingFor is what makes a key usable.
+func (s source) settingFor(key keys.MasterKey) string {
+	switch k := key.(type) {
+	case *age.MasterKey:
+		if strings.HasPrefix(k.Recipient, "ssh-") {
+			return "set SOPS_AGE_SSH_PRIVATE_KEY_FILE to the SSH key's file (a key with a passphrase will not do)"
+		}
+		return s.ageSetting()
+	case *pgp.MasterKey:
+		return "set GNUPGHOME to a directory with the secret key, and have gpg in the image"
+	case *kms.MasterKey:
+		return "allow kms:Decrypt on the key to the task's or instance's role"
+	case *hcvault.MasterKey:
+		return "set VAULT_TOKEN to a token with update on " + k.EnginePath + "/decrypt/" + k.KeyName
+	case *gcpkms.MasterKey:
+		return "grant roles/cloudkms.cryptoKeyDecrypter; GOOGLE_APPLICATION_CREDENTIALS names other credentials than the default ones"
+	case *azkv.MasterKey:
+		return "allow the key's decrypt operation to the identity of AZURE_CLIENT_ID or the managed one"
+	case *hckms.MasterKey:
+		return "set HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK"
+	}
+	return "it needs a newer secret-init"
+}
+
+// ageSetting looks at what is set: a key that is there and is none is a
+// different fault from one that is missing.
+func (s source) ageSetting() string {
+	text := s.getenv(age.SopsAgeKeyEnv)
+	if text == "" {
+		return "set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE to the file with the age key"
+	}
+	var identities age.ParsedIdentities
+	if identities.Import(strings.Fields(text)...) != nil {
+		return "SOPS_AGE_KEY is set, but is not an age key (AGE-SECRET-KEY-1...)"
+	}
+	return "SOPS_AGE_KEY is set, but is the key of another recipient"
+}
+
+// printable keeps what a file says of its own keys to one line.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, s)
+}
