@@ -3,6 +3,7 @@ package all
 
 import (
 	"secret-init/sources"
+	"secret-init/sources/awssm"
 	"secret-init/sources/file"
 	"secret-init/sources/sops"
 )
@@ -11,6 +12,7 @@ import (
 // no_vault) still knows its name, its parameters and its credentials.
 func Registry() *sources.Registry {
 	return sources.NewRegistry(
+		awssm.Backend,
 		file.Backend,
 		sops.Backend,
 	)

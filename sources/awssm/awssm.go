@@ -1,0 +1,132 @@
+//go:build !no_aws
+
+package awssm
+
+import (
+	"context"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"secret-init/sources"
+	"secret-init/sources/internal/awsconfig"
+)
+
+type source struct {
+	clients awsconfig.Clients[*secretsmanager.Client]
+}
+
+func open(sources.Settings) (sources.Source, error) {
+	return &source{clients: awsconfig.Clients[*secretsmanager.Client]{
+		New: func(cfg aws.Config) *secretsmanager.Client { return secretsmanager.NewFromConfig(cfg) },
+	}}, nil
+}
+
+// Close has nothing to give up: the SDK's sessions end by themselves.
+func (*source) Close(context.Context) error { return nil }
+
+func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
+	client, region, err := s.clients.Client(ctx, regionOf(doc))
+	if err != nil {
+		return nil, err
+	}
+	secret, err := client.GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{
+		SecretId:     aws.String(doc.Path),
+		VersionStage: optional(doc.Params[paramStage]),
+		VersionId:    optional(doc.Params[paramVersion]),
+	})
+	if err != nil {
+		return nil, translate(ctx, doc, region, err)
+	}
+	return document(secret.SecretString, secret.SecretBinary, secret.VersionId)
+}
+
+// regionOf is the region that a reference itself names.
+func regionOf(doc sources.Ref) string {
+	if region := doc.Params[paramRegion]; region != "" {
+		return region
+	}
+	if arn, err := awsconfig.ParseARN(doc.Path); err == nil {
+		return arn.Region
+	}
+	return ""
+}
+
+func document(text *string, binary []byte, version *string) (*sources.Document, error) {
+	if text != nil {
+		binary = []byte(*text)
+	}
+	if binary == nil {
+		return nil, sources.Errorf(sources.NotFound, "give it one: aws secretsmanager put-secret-value", "has no value yet")
+	}
+	if len(binary) > awsconfig.MaxValue {
+		return nil, sources.Errorf(sources.Invalid, "", "is larger than %d KiB", awsconfig.MaxValue>>10)
+	}
+	return &sources.Document{Bytes: binary, Parse: sources.ParseJSON, Version: aws.ToString(version)}, nil
+}
+
+// translate goes by the codes of
+// https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+func translate(ctx context.Context, doc sources.Ref, region string, err error) *sources.Error {
+	if e := fromCode(doc, region, awsconfig.Code(err)); e != nil {
+		return e
+	}
+	return request(doc, region).Translate(ctx, err)
+}
+
+// fromCode is nil for a code that is not Secrets Manager's own.
+func fromCode(doc sources.Ref, region, code string) *sources.Error {
+	describe := " --region " + region + " --secret-id " + doc.Path
+	switch code {
+	case "ResourceNotFoundException":
+		what := "does not exist in " + region
+		if stage := doc.Params[paramStage]; stage != "" {
+			what += ", or has no version with the stage " + stage
+		}
+		if version := doc.Params[paramVersion]; version != "" {
+			what += ", or has no version " + version
+		}
+		return sources.Errorf(sources.NotFound, "see what is there: aws secretsmanager describe-secret"+describe, "%s", what)
+	case "InvalidRequestException":
+		// Of a read it says one of two things: a secret marked for deletion,
+		// or a stage that is not the version's.
+		if doc.Params[paramStage] != "" && doc.Params[paramVersion] != "" {
+			return sources.Errorf(sources.NotFound, "name the stage or the version, not both", "is marked for deletion, or its version %s is not the stage %s",
+				doc.Params[paramVersion], doc.Params[paramStage])
+		}
+		return sources.Errorf(sources.NotFound, "take it back: aws secretsmanager restore-secret"+describe, "is marked for deletion")
+	case "InvalidParameterException", "ValidationException":
+		return sources.Errorf(sources.Invalid, "check the name, the stage and the version", "is not something that Secrets Manager can be asked for (%s)", code)
+	case "DecryptionFailure":
+		return sources.Errorf(sources.Denied, "allow kms:Decrypt on its KMS key, and see that the key is enabled", "cannot be decrypted by AWS (%s)", code)
+	}
+	return nil
+}
+
+// request is what a policy has to allow for doc. The random end of an ARN is
+// not known from a name: IAM takes six question marks for it.
+func request(doc sources.Ref, region string) awsconfig.Request {
+	resource := doc.Path
+	if !awsconfig.IsARN(resource) {
+		resource = "arn:" + awsconfig.Partition(region) + ":secretsmanager:" + region + ":*:secret:" + doc.Path
+	}
+	if !awsconfig.IsARN(doc.Path) || !isFull(resource) {
+		resource += "-??????"
+	}
+	return awsconfig.Request{Action: "secretsmanager:GetSecretValue", Resource: resource}
+}
+
+// isFull reports whether an ARN ends with a hyphen and six characters, which
+// AWS too takes for a whole one.
+func isFull(arn string) bool {
+	i := strings.LastIndex(arn, "-")
+	return i >= 0 && len(arn)-i == len("-AbCdEf") && !strings.ContainsAny(arn[i:], "/_+=.@:!")
+}
+
+func optional(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
