@@ -6,6 +6,7 @@ import (
 	"secret-init/sources/awssm"
 	"secret-init/sources/file"
 	"secret-init/sources/sops"
+	"secret-init/sources/vault"
 )
 
 // Registry holds every backend. A build that leaves one out (a tag such as
@@ -15,5 +16,6 @@ func Registry() *sources.Registry {
 		awssm.Backend,
 		file.Backend,
 		sops.Backend,
+		vault.Backend,
 	)
 }

@@ -1,0 +1,164 @@
+//go:build !no_vault
+
+package vault
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"secret-init/sources"
+)
+
+// source reads from one Vault. It logs in once and looks every mount up once.
+type source struct {
+	settings sources.Settings
+
+	loggingIn gate
+	session   *session
+	// refused is an error of the settings or of the login that another
+	// attempt would only meet again.
+	refused error
+
+	mu     sync.Mutex
+	mounts map[mountKey]mount
+	gates  map[mountKey]gate
+}
+
+func open(settings sources.Settings) (sources.Source, error) {
+	return &source{
+		settings:  settings,
+		loggingIn: newGate(),
+		mounts:    map[mountKey]mount{},
+		gates:     map[mountKey]gate{},
+	}, nil
+}
+
+// gate is a mutex that gives up when a context ends.
+type gate chan struct{}
+
+func newGate() gate { return make(gate, 1) }
+
+func (g gate) enter(ctx context.Context) error {
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return contextError(ctx)
+	}
+}
+
+func (g gate) leave() { <-g }
+
+func contextError(ctx context.Context) error {
+	return sources.Errorf(sources.Unavailable, "", "was not read: %v", context.Cause(ctx))
+}
+
+// connect is the session, begun by whoever needs it first.
+func (s *source) connect(ctx context.Context) (*session, error) {
+	if err := s.loggingIn.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer s.loggingIn.leave()
+	if s.session != nil || s.refused != nil {
+		return s.session, s.refused
+	}
+	session, err := login(ctx, s.settings)
+	if err != nil {
+		if sources.ClassOf(err) != sources.Unavailable {
+			s.refused = err
+		}
+		return nil, err
+	}
+	s.session = session
+	return session, nil
+}
+
+// Fetch reads one document.
+func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
+	if ctx.Err() != nil {
+		return nil, contextError(ctx)
+	}
+	session, err := s.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	client := session.client
+	if namespace, ok := doc.Params[paramNamespace]; ok {
+		client = client.withNamespace(namespace)
+	}
+	op := operation{path: doc.Path, asked: doc.Path}
+	req := request{method: http.MethodGet, path: doc.Path}
+	if isWrite(doc) {
+		// An engine that is written to for an answer has no paths but its API's.
+		op.write = true
+		req.method, req.body = http.MethodPut, fields(doc)
+	} else {
+		if op.mount, err = s.mountOf(ctx, client, doc.Path); err != nil {
+			return nil, err
+		}
+		op.path = op.mount.apiPath(doc.Path)
+		req.path = op.path
+		if version, ok := doc.Params[paramVersion]; ok {
+			if op.mount.known && !op.mount.kv2 {
+				return nil, sources.Errorf(sources.Invalid, "leave version= out", "has no versions: only a KV version 2 mount keeps them")
+			}
+			op.version = version
+			req.query = url.Values{"version": {version}}
+		}
+	}
+	answer, err := client.do(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if answer.status >= 300 {
+		return nil, op.failed(answer)
+	}
+	document, err := op.document(answer)
+	if err == nil {
+		session.adopt(document, answer)
+	}
+	return document, err
+}
+
+// fields are the parameters that the user gave for the request's own body.
+// Vault turns their strings into the types that it wants.
+func fields(doc sources.Ref) map[string]string {
+	body := map[string]string{}
+	for name, value := range doc.Params {
+		if name != paramMethod && name != paramNamespace {
+			body[name] = value
+		}
+	}
+	return body
+}
+
+// Close revokes the token if that is ours to do.
+func (s *source) Close(ctx context.Context) error {
+	if err := s.loggingIn.enter(ctx); err != nil {
+		return err
+	}
+	defer s.loggingIn.leave()
+	if s.session == nil {
+		return nil
+	}
+	session := s.session
+	s.session, s.refused = nil, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
+	return session.end(ctx)
+}
+
+// adopt notes what hangs on the session's token, and bounds the document's
+// lease by the token's life: Vault revokes a lease with the token it came by.
+func (s *session) adopt(document *sources.Document, answer *answer) {
+	if answer.leased {
+		s.leased.Store(true)
+	}
+	if document.Lease.ID == "" || s.expires.IsZero() {
+		return
+	}
+	if left := time.Until(s.expires).Truncate(time.Second); left < document.Lease.Duration {
+		document.Lease.Duration, document.Lease.Renewable = left, false
+	}
+}
