@@ -1,0 +1,112 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+
+	"secret-init/shim/internal/plan"
+	"secret-init/shim/internal/privdrop"
+	"secret-init/shim/internal/secretfs"
+	"secret-init/sources"
+)
+
+// Exit codes: sysexits(3) where it has one, the shell's for the rest.
+const (
+	exitUsage       = 64
+	exitNotFound    = 66
+	exitUnavailable = 69
+	exitBug         = 70
+	exitSystem      = 71
+	exitNoPlace     = 73
+	exitDenied      = 77
+	exitNotExec     = 126
+	exitNoCommand   = 127
+	exitSignal      = 128
+)
+
+// failure is an error with an exit code and a hint of its own.
+type failure struct {
+	code int
+	err  error
+	hint string
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func fail(code int, hint, format string, args ...any) error {
+	return &failure{code, fmt.Errorf(format, args...), hint}
+}
+
+// interrupted: a signal ended the start.
+type interrupted struct{ signal syscall.Signal }
+
+func (i interrupted) Error() string { return "ended by signal " + i.signal.String() }
+
+// classCodes are the exit codes of the four classes.
+var classCodes = map[sources.Class]int{
+	sources.Invalid: exitUsage, sources.Denied: exitDenied,
+	sources.NotFound: exitNotFound, sources.Unavailable: exitUnavailable,
+}
+
+// precedence is the order in which the code of several faults is chosen.
+var precedence = []int{exitUsage, exitDenied, exitNotFound, exitUnavailable, exitNoPlace, exitSystem, exitNotExec, exitNoCommand}
+
+// exitCode is the one place that turns an error into an exit code.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	if faults, ok := errors.AsType[plan.Faults](err); ok {
+		i := len(precedence)
+		for _, fault := range faults {
+			if n := slices.Index(precedence, exitCode(fault.Err)); n >= 0 {
+				i = min(i, n)
+			}
+		}
+		return append(precedence, exitSystem)[i]
+	}
+	if stop, ok := errors.AsType[interrupted](err); ok {
+		return exitSignal + int(stop.signal)
+	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.code
+	}
+	if _, ok := errors.AsType[*secretfs.NoPlaceError](err); ok || errors.Is(err, secretfs.Full) {
+		return exitNoPlace
+	}
+	if e, ok := errors.AsType[*sources.Error](err); ok {
+		return classCodes[e.Class]
+	}
+	return exitSystem
+}
+
+// hintOf is the hint for an error, from whoever knows one.
+func hintOf(err error) string {
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f.hint
+	}
+	if e, ok := errors.AsType[*secretfs.NoPlaceError](err); ok {
+		return e.Hint()
+	}
+	if errors.Is(err, secretfs.Full) {
+		return "give the tmpfs more room: docker run --tmpfs /run/secrets:size=16m, or --shm-size"
+	}
+	if e, ok := errors.AsType[*privdrop.MissingCapabilityError](err); ok {
+		hint := "docker run"
+		for _, name := range e.Missing {
+			hint += " --cap-add " + name
+		}
+		return hint + "; or start the container as that user, and leave --user out"
+	}
+	if _, ok := errors.AsType[*secretfs.OwnerError](err); ok {
+		return "docker run --cap-add CHOWN; or start the container as that user"
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return "run secret-init help for what each step needs"
+	}
+	return sources.HintOf(err)
+}

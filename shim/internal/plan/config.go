@@ -1,0 +1,229 @@
+package plan
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"secret-init/sources"
+)
+
+// configSecret is one entry below secrets: in the config file.
+type configSecret struct {
+	where  string
+	name   string
+	from   string
+	env    *string
+	target string
+	uid    string
+	gid    string
+	mode   uint32
+}
+
+// config is the parsed config file.
+type config struct {
+	settings []setting
+	secrets  []configSecret
+}
+
+// defaultMode is Compose's for a secret with an owner of its own.
+const defaultMode = 0o400
+
+// configParser collects every fault of one file.
+type configParser struct {
+	name   string
+	faults Faults
+	config config
+}
+
+// parseConfig reads the config file. It holds references, never values, so
+// that errors may quote its keys; values are quoted only where they are
+// options.
+func parseConfig(name string, content []byte) (config, Faults) {
+	p := &configParser{name: name}
+	dec := yaml.NewDecoder(bytes.NewReader(content))
+	var root yaml.Node
+	err := dec.Decode(&root)
+	if errors.Is(err, io.EOF) {
+		return p.config, nil
+	}
+	if err != nil {
+		where, what := syntaxError(name, err)
+		p.faults.add(where, sources.Errorf(sources.Invalid, "", "%s", what))
+		return p.config, p.faults
+	}
+	if dec.Decode(new(yaml.Node)) == nil {
+		p.faults.add(name, sources.Errorf(sources.Invalid, "remove the line ---", "has more than one YAML document"))
+	}
+	p.mapping(root.Content[0], "the file", p.topLevel)
+	return p.config, p.faults
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+
+// syntaxError takes the library's message apart. It knows the line alone: a
+// syntax error's column is not in it.
+func syntaxError(name string, err error) (where, what string) {
+	match := yamlLine.FindStringSubmatch(err.Error())
+	if match == nil {
+		return name, "is not valid YAML"
+	}
+	if match[1] != "" {
+		name += ":" + match[1] + ":1"
+	}
+	return name, "is not valid YAML: " + match[2]
+}
+
+func (p *configParser) at(node *yaml.Node) string {
+	return fmt.Sprintf("%s:%d:%d", p.name, node.Line, node.Column)
+}
+
+func (p *configParser) fault(node *yaml.Node, hint, format string, args ...any) {
+	p.faults.add(p.at(node), sources.Errorf(sources.Invalid, hint, format, args...))
+}
+
+// mapping calls entry for every key of a mapping, and finds keys given twice.
+func (p *configParser) mapping(node *yaml.Node, what string, entry func(key, value *yaml.Node)) {
+	node = resolve(node)
+	if node.Kind != yaml.MappingNode {
+		if node.Tag != "!!null" {
+			p.fault(node, "write key: value", "%s is not a mapping", what)
+		}
+		return
+	}
+	seen := map[string]bool{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], resolve(node.Content[i+1])
+		if seen[key.Value] {
+			p.fault(key, "", "key %q is given twice", key.Value)
+			continue
+		}
+		seen[key.Value] = true
+		entry(key, value)
+	}
+}
+
+func resolve(node *yaml.Node) *yaml.Node {
+	if node.Kind == yaml.AliasNode {
+		return node.Alias
+	}
+	return node
+}
+
+func (p *configParser) topLevel(key, value *yaml.Node) {
+	if key.Value == "secrets" {
+		p.mapping(value, "secrets", p.secret)
+		return
+	}
+	option, ok := findOption(key.Value)
+	if !ok || key.Value == "config" {
+		known := append(slices.DeleteFunc(optionNames(), func(s string) bool { return s == "config" }), "secrets")
+		p.fault(key, suggest("", key.Value, known), "unknown key %q", key.Value)
+		return
+	}
+	text, ok := p.scalars(value)
+	if !ok {
+		p.fault(value, "", "%s takes a value or a list of values", key.Value)
+		return
+	}
+	p.config.settings = append(p.config.settings, setting{option, text, p.at(value)})
+}
+
+// scalars joins a list with commas, as the command line has it.
+func (p *configParser) scalars(node *yaml.Node) (string, bool) {
+	if node.Kind == yaml.ScalarNode {
+		return node.Value, node.Tag != "!!null"
+	}
+	var items []string
+	for _, item := range node.Content {
+		if resolve(item).Kind != yaml.ScalarNode || node.Kind != yaml.SequenceNode {
+			return "", false
+		}
+		items = append(items, resolve(item).Value)
+	}
+	return strings.Join(items, ","), node.Kind == yaml.SequenceNode
+}
+
+func (p *configParser) secret(key, value *yaml.Node) {
+	s := configSecret{where: p.at(key), name: key.Value, target: key.Value, mode: defaultMode}
+	if !validFileName(s.name) {
+		p.fault(key, "", "%q cannot be the name of a file", s.name)
+		return
+	}
+	if value.Kind == yaml.ScalarNode && value.Tag != "!!null" {
+		s.from = value.Value
+	} else {
+		p.mapping(value, "secret "+s.name, func(k, v *yaml.Node) { p.secretField(&s, k, v) })
+	}
+	p.config.secrets = append(p.config.secrets, s)
+}
+
+var secretFields = []string{"from", "env", "target", "uid", "gid", "mode"}
+
+func (p *configParser) secretField(s *configSecret, key, value *yaml.Node) {
+	if !slices.Contains(secretFields, key.Value) {
+		p.fault(key, suggest("", key.Value, secretFields), "unknown key %q in secret %s", key.Value, s.name)
+		return
+	}
+	if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+		p.fault(value, "", "%s takes one value", key.Value)
+		return
+	}
+	switch key.Value {
+	case "from":
+		s.from = value.Value
+	case "env":
+		if !validVariable(value.Value) && value.Value != "" {
+			p.fault(value, "", "%q cannot be the name of a variable", value.Value)
+		}
+		s.env = &value.Value
+	case "target":
+		if !validFileName(value.Value) && (!filepath.IsAbs(value.Value) || filepath.Clean(value.Value) != value.Value || value.Value == "/") {
+			p.fault(value, "", "target %q is neither a file name nor an absolute path", value.Value)
+		}
+		s.target = value.Value
+	case "uid":
+		s.uid = value.Value
+	case "gid":
+		s.gid = value.Value
+	case "mode":
+		mode, err := strconv.ParseUint(value.Value, 8, 32)
+		if err != nil || !strings.HasPrefix(value.Value, "0") || mode > 0o777 {
+			p.fault(value, `write mode: "0400"`, "mode %q is not octal with a leading zero", value.Value)
+		}
+		s.mode = uint32(mode)
+	}
+}
+
+// validFileName: one component that a directory can hold. A leading
+// .secret-init is the program's own.
+func validFileName(name string) bool {
+	return name != "" && name != "." && name != ".." && len(name) <= 255 &&
+		!strings.ContainsAny(name, "/\x00") && !strings.HasPrefix(name, ".secret-init")
+}
+
+func validVariable(name string) bool {
+	return name != "" && !strings.ContainsAny(name, "=\x00")
+}
+
+// variableFor is the default variable of a secret's name, without _FILE:
+// upper case, with _ for what is not a letter or a digit.
+func variableFor(name string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case 'a' <= c && c <= 'z':
+			return c - 'a' + 'A'
+		case 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+			return c
+		}
+		return '_'
+	}, name)
+}

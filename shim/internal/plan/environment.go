@@ -1,0 +1,244 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"secret-init/sources"
+)
+
+// The spellings of "the path is in this variable", the longest first.
+var fileForms = []struct{ prefix, suffix string }{
+	{"FILE__", ""}, {"", "__FILE"}, {"", "_FILE"},
+}
+
+// splitName takes a variable apart: DB__FILE is the secret DB, and itself
+// the variable that gets the path; DB gets DB_FILE.
+func splitName(name string) (base, pathVariable string) {
+	for _, form := range fileForms {
+		if inner, ok := strings.CutPrefix(name, form.prefix); ok {
+			if inner, ok := strings.CutSuffix(inner, form.suffix); ok && inner != "" {
+				return inner, name
+			}
+		}
+	}
+	return name, name + "_FILE"
+}
+
+// addSecrets fills in Secrets, Credentials, removed and rewritten from the
+// environment and the config file's entries.
+func (p *Plan) addSecrets(entries []configSecret) Faults {
+	found, faults := p.scan()
+	templates := p.parseEntries(entries, &faults)
+	found = p.takeCredentials(found, templates, &faults)
+	for _, f := range found {
+		s, err := p.fromVariable(f)
+		if err != nil {
+			faults.add(f.name, err)
+			continue
+		}
+		p.Secrets = append(p.Secrets, s)
+	}
+	for i, entry := range entries {
+		if err := p.addEntry(entry, templates[i]); err != nil {
+			faults.add(entry.where+": "+entry.name, err)
+		}
+	}
+	p.checkCollisions(&faults)
+	return faults
+}
+
+// scanned is a variable whose value is a reference or a composite.
+type scanned struct {
+	name  string
+	value Template
+}
+
+// scan finds the references in the environment.
+func (p *Plan) scan() (found []scanned, faults Faults) {
+	g := grammar{registry: p.registry}
+	for _, v := range p.environ {
+		if strings.HasPrefix(v.name, variablePrefix) || slices.Contains(p.Literal, v.name) {
+			continue
+		}
+		t, err := g.parse(v.value)
+		if err != nil {
+			e := *err.(*sources.Error)
+			e.Hint = strings.TrimPrefix(e.Hint+"; or pass the value on as it is with --literal "+v.name, "; ")
+			faults.add(v.name, &e)
+			continue
+		}
+		switch {
+		case t == nil:
+		case len(t.Refs()) == 0:
+			// Only escapes: the value stays a plain one.
+			p.rewritten[v.name] = t[0].Literal
+		default:
+			found = append(found, scanned{v.name, t})
+		}
+	}
+	return found, faults
+}
+
+// takeCredentials moves those variables out of found that are a credential of
+// a source which anything here names.
+func (p *Plan) takeCredentials(found []scanned, entries []Template, faults *Faults) (rest []scanned) {
+	named := p.schemes()
+	all := slices.Clone(entries)
+	for _, f := range found {
+		all = append(all, f.value)
+	}
+	for _, t := range all {
+		for _, ref := range t.Refs() {
+			named[ref.Scheme] = true
+		}
+	}
+	for _, f := range found {
+		if !p.credentialOf(f.name, named) {
+			rest = append(rest, f)
+			continue
+		}
+		p.removed[f.name] = true
+		if len(f.value) != 1 {
+			faults.add(f.name, sources.Errorf(sources.Invalid, "", "a source's own credential must be a whole reference, not part of a longer value"))
+			continue
+		}
+		p.Credentials = append(p.Credentials, sources.Credential{Name: f.name, Ref: *f.value[0].Ref})
+	}
+	if cycle := sources.CredentialCycle(p.registry, p.Credentials); cycle != "" {
+		faults.add(p.Credentials[0].Name, sources.Errorf(sources.Invalid, "give one of them its credential directly", "the sources' credentials need each other: %s", cycle))
+	}
+	return rest
+}
+
+func (p *Plan) credentialOf(name string, schemes map[string]bool) bool {
+	return slices.ContainsFunc(p.registry.Backends(), func(b sources.Backend) bool {
+		return schemes[b.Scheme] && slices.ContainsFunc(b.Credentials, func(v sources.Variable) bool { return v.Name == name })
+	})
+}
+
+// fromVariable makes a secret of a variable that holds a reference.
+func (p *Plan) fromVariable(f scanned) (Secret, error) {
+	base, pathVariable := splitName(f.name)
+	s := Secret{
+		Name: strings.ToLower(base), Where: f.name, Value: f.value, Variable: pathVariable,
+		Mode: defaultMode, replaces: f.name,
+	}
+	s.Target = s.Name
+	if !validFileName(s.Name) {
+		return s, sources.Errorf(sources.Invalid, "name the secret in the config file", "%q cannot be the name of a file", s.Name)
+	}
+	if pathVariable == f.name {
+		if value, ok := p.lookup(base); ok && value != "" {
+			return s, bothSet(base, f.name)
+		}
+	} else if value, ok := p.lookup(pathVariable); ok && value != "" {
+		if !strings.HasPrefix(value, "/") {
+			return s, bothSet(f.name, pathVariable)
+		}
+		s.provided = value
+	}
+	p.removed[f.name] = true
+	return s, nil
+}
+
+func bothSet(name, pathVariable string) error {
+	return sources.Errorf(sources.Invalid, "unset one of them", "both %s and %s are set, and only one can be meant", name, pathVariable)
+}
+
+// BothSet is the fault of a secret beside a NAME_FILE whose path nobody provided.
+func (s Secret) BothSet() Fault {
+	name := s.replaces
+	if name == "" {
+		name = "secret " + s.Name
+	}
+	return Fault{s.Where, bothSet(name, s.Variable)}
+}
+
+func (p *Plan) lookup(name string) (string, bool) {
+	i := slices.IndexFunc(p.environ, func(v variable) bool { return v.name == name })
+	if i < 0 {
+		return "", false
+	}
+	return p.environ[i].value, true
+}
+
+// parseEntries parses what each entry is from; templates[i] belongs to
+// entries[i], and is nil where there is none.
+func (p *Plan) parseEntries(entries []configSecret, faults *Faults) (templates []Template) {
+	g := grammar{p.registry, true}
+	for _, entry := range entries {
+		var t Template
+		var err error
+		if entry.from != "" {
+			t, err = g.parse(entry.from)
+		}
+		if err == nil && entry.from != "" && len(t.Refs()) == 0 {
+			// An ordinary value has no place here: say why it is no reference.
+			if _, err = p.registry.Parse(entry.from); err == nil {
+				err = sources.Errorf(sources.Invalid, "a Vault path has a /", "%s is not a reference", entry.from)
+			}
+		}
+		faults.add(entry.where+": "+entry.name, err)
+		templates = append(templates, t)
+	}
+	return templates
+}
+
+// addEntry adds a secret of the config file, or completes the one that a
+// variable of the same name has already made.
+func (p *Plan) addEntry(entry configSecret, value Template) error {
+	pathVariable := variableFor(entry.name) + "_FILE"
+	if entry.env != nil {
+		pathVariable = *entry.env
+	}
+	same := func(s Secret) bool { return s.Name == strings.ToLower(entry.name) && s.replaces != "" }
+	if i := slices.IndexFunc(p.Secrets, same); i >= 0 {
+		s := &p.Secrets[i]
+		s.Name, s.Target, s.UID, s.GID, s.Mode = entry.name, entry.target, entry.uid, entry.gid, entry.mode
+		if entry.env != nil {
+			s.Variable = pathVariable
+		}
+		return nil
+	}
+	s := Secret{
+		Name: entry.name, Where: entry.where + ": " + entry.name, Value: value, Variable: pathVariable,
+		Target: entry.target, UID: entry.uid, GID: entry.gid, Mode: entry.mode,
+	}
+	if entry.from == "" {
+		return sources.Errorf(sources.Invalid, "add from: REFERENCE, or set "+variableFor(entry.name)+"=REFERENCE", "has no from")
+	}
+	if pathVariable != "" {
+		base, _ := splitName(pathVariable)
+		if plain, ok := p.lookup(base); ok && plain != "" && base != pathVariable {
+			return bothSet(base, "secret "+entry.name)
+		}
+		if preset, ok := p.lookup(pathVariable); ok && preset != "" {
+			if !strings.HasPrefix(preset, "/") {
+				return bothSet(pathVariable, "secret "+entry.name)
+			}
+			s.provided = preset
+		}
+	}
+	if value != nil {
+		p.Secrets = append(p.Secrets, s)
+	}
+	return nil
+}
+
+// checkCollisions finds two secrets for one file, one link or one variable.
+func (p *Plan) checkCollisions(faults *Faults) {
+	owners := map[string]Secret{}
+	for _, s := range p.Secrets {
+		for _, what := range []string{"file " + s.FileName(), "variable " + s.Variable, "link " + s.Link()} {
+			if strings.HasSuffix(what, " ") {
+				continue
+			}
+			if first, taken := owners[what]; taken {
+				faults.add(first.Where+", "+s.Where, sources.Errorf(sources.Invalid, "rename one of them", "two secrets for one %s", what))
+				break
+			}
+			owners[what] = s
+		}
+	}
+}

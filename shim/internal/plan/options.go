@@ -1,0 +1,286 @@
+package plan
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"secret-init/sources"
+)
+
+// Options are the program's settings, after the command line, the
+// environment and the config file have been merged, in that order.
+type Options struct {
+	Config        string
+	From          []string
+	Literal       []string
+	Dir           string
+	User          string
+	Owner         string
+	KeepCap       []string
+	AllowNewPrivs bool
+	KeepEnv       []string
+	DropEnv       []string
+	Existing      string
+	MaxSize       int64 // bytes
+	Timeout       time.Duration
+	LogLevel      string
+	LogFormat     string
+}
+
+// DefaultConfig is read where it exists, without being named.
+const DefaultConfig = "/etc/secret-init.yaml"
+
+// Defaults are the options that nobody has set.
+func Defaults() Options {
+	return Options{
+		Config: DefaultConfig, Dir: "/run/secrets", Existing: "use", MaxSize: 500 << 10,
+		Timeout: 30 * time.Second, LogLevel: "warn", LogFormat: "text",
+	}
+}
+
+// Option is one row of the table from which the command line, the
+// environment, the config file and the manual are all checked.
+type Option struct {
+	Name string
+	// Flag: it takes no value on the command line.
+	Flag bool
+	// Privileged: in a config file only root may have written it.
+	Privileged bool
+	set        func(o *Options, value string) error
+}
+
+// Table lists the options in the order of the manual.
+var Table = []Option{
+	{Name: "config", set: func(o *Options, v string) error { o.Config = v; return nil }},
+	{Name: "from", set: list(func(o *Options) *[]string { return &o.From })},
+	{Name: "literal", set: list(func(o *Options) *[]string { return &o.Literal })},
+	{Name: "dir", set: func(o *Options, v string) error {
+		if !filepath.IsAbs(v) || filepath.Clean(v) == "/" {
+			return fmt.Errorf("%q is not an absolute path below the root", v)
+		}
+		o.Dir = filepath.Clean(v)
+		return nil
+	}},
+	{Name: "user", Privileged: true, set: func(o *Options, v string) error { o.User = v; return nil }},
+	{Name: "owner", Privileged: true, set: func(o *Options, v string) error { o.Owner = v; return nil }},
+	{Name: "keep-cap", Privileged: true, set: list(func(o *Options) *[]string { return &o.KeepCap })},
+	{Name: "allow-new-privs", Flag: true, Privileged: true, set: flag(func(o *Options) *bool { return &o.AllowNewPrivs })},
+	{Name: "keep-env", set: list(func(o *Options) *[]string { return &o.KeepEnv })},
+	{Name: "drop-env", set: list(func(o *Options) *[]string { return &o.DropEnv })},
+	{Name: "existing", set: word(func(o *Options) *string { return &o.Existing }, "use", "replace", "error")},
+	{Name: "max-size", set: func(o *Options, v string) (err error) { o.MaxSize, err = parseSize(v); return err }},
+	{Name: "timeout", set: func(o *Options, v string) (err error) { o.Timeout, err = parseDuration(v); return err }},
+	{Name: "log-level", set: word(func(o *Options) *string { return &o.LogLevel }, "error", "warn", "info", "debug")},
+	{Name: "log-format", set: word(func(o *Options) *string { return &o.LogFormat }, "text", "json")},
+}
+
+// Variable is the option's name in the environment.
+func (o Option) Variable() string {
+	return variablePrefix + strings.ToUpper(strings.ReplaceAll(o.Name, "-", "_"))
+}
+
+const variablePrefix = "SECRET_INIT_"
+
+func findOption(name string) (Option, bool) {
+	i := slices.IndexFunc(Table, func(o Option) bool { return o.Name == name })
+	if i < 0 {
+		return Option{}, false
+	}
+	return Table[i], true
+}
+
+func list(field func(*Options) *[]string) func(*Options, string) error {
+	return func(o *Options, v string) error {
+		for item := range strings.SplitSeq(v, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				*field(o) = append(*field(o), item)
+			}
+		}
+		return nil
+	}
+}
+
+func flag(field func(*Options) *bool) func(*Options, string) error {
+	return func(o *Options, v string) error {
+		on, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("%q is neither true nor false", v)
+		}
+		*field(o) = on
+		return nil
+	}
+}
+
+func word(field func(*Options) *string, known ...string) func(*Options, string) error {
+	return func(o *Options, v string) error {
+		if !slices.Contains(known, v) {
+			return fmt.Errorf("%q is none of %s", v, strings.Join(known, ", "))
+		}
+		*field(o) = v
+		return nil
+	}
+}
+
+func parseDuration(v string) (time.Duration, error) {
+	d, err := time.ParseDuration(v)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q is not a duration like 30s or 2m", v)
+	}
+	return d, nil
+}
+
+func parseSize(v string) (int64, error) {
+	units := []struct {
+		suffix string
+		factor int64
+	}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"k", 1 << 10}, {"m", 1 << 20}, {"", 1}}
+	for _, unit := range units {
+		digits, ok := strings.CutSuffix(v, unit.suffix)
+		if !ok {
+			continue
+		}
+		if n, err := strconv.ParseInt(digits, 10, 64); err == nil && n > 0 && n <= 1<<30/unit.factor {
+			return n * unit.factor, nil
+		}
+		break
+	}
+	return 0, fmt.Errorf("%q is not a size like 65536, 500KiB or 1MiB (at most 1024MiB)", v)
+}
+
+// setting is one option as somebody wrote it.
+type setting struct {
+	option Option
+	value  string
+	where  string // "--timeout", "SECRET_INIT_TIMEOUT", "/etc/secret-init.yaml:3:1"
+}
+
+// parseArgs splits the command line at --. Every option is --name VALUE or
+// --name=VALUE.
+func parseArgs(args []string) (settings []setting, command []string, hasCommand bool, err error) {
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		if arg == "--" {
+			return settings, args, true, nil
+		}
+		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		if !strings.HasPrefix(arg, "--") {
+			return nil, nil, false, sources.Errorf(sources.Invalid, "the command follows a -- of its own: secret-init [OPTION...] -- COMMAND", "unexpected argument %q", arg)
+		}
+		option, ok := findOption(name)
+		if !ok {
+			return nil, nil, false, sources.Errorf(sources.Invalid, suggest("--", name, optionNames()), "unknown option --%s", name)
+		}
+		switch {
+		case hasValue:
+		case option.Flag:
+			value = "true"
+		case len(args) == 0 || args[0] == "--":
+			return nil, nil, false, sources.Errorf(sources.Invalid, "", "--%s needs a value", name)
+		default:
+			value, args = args[0], args[1:]
+		}
+		settings = append(settings, setting{option, value, "--" + name})
+	}
+	return settings, nil, false, nil
+}
+
+// parseVariables finds the SECRET_INIT_* variables. What Docker links and
+// Kubernetes service links inject for a service called secret-init is not
+// ours; any other unknown name is an error.
+func parseVariables(environ []string) (settings []setting, faults Faults) {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		rest, ours := strings.CutPrefix(name, variablePrefix)
+		if !ours || isServiceLink(rest) {
+			continue
+		}
+		option, ok := findOption(strings.ToLower(strings.ReplaceAll(rest, "_", "-")))
+		if !ok {
+			var known []string
+			for _, o := range Table {
+				known = append(known, o.Variable())
+			}
+			faults.add(name, sources.Errorf(sources.Invalid, suggest("", name, known), "unknown option"))
+			continue
+		}
+		if value != "" {
+			settings = append(settings, setting{option, value, name})
+		}
+	}
+	return settings, faults
+}
+
+func isServiceLink(rest string) bool {
+	return rest == "PORT" || rest == "NAME" || strings.HasPrefix(rest, "SERVICE_") ||
+		strings.HasPrefix(rest, "PORT_") || strings.HasPrefix(rest, "ENV_")
+}
+
+// merge applies layers, the strongest first: an option that a stronger layer
+// sets is taken from there alone.
+func merge(layers ...[]setting) (Options, Faults) {
+	options := Defaults()
+	var faults Faults
+	done := map[string]bool{}
+	for _, layer := range layers {
+		for _, s := range layer {
+			if done[s.option.Name] {
+				continue
+			}
+			if err := s.option.set(&options, s.value); err != nil {
+				faults.add(s.where, sources.Errorf(sources.Invalid, "", "%v", err))
+			}
+		}
+		for _, s := range layer {
+			done[s.option.Name] = true
+		}
+	}
+	return options, faults
+}
+
+func optionNames() []string {
+	var names []string
+	for _, o := range Table {
+		names = append(names, o.Name)
+	}
+	return names
+}
+
+// suggest is the hint for an unknown name: the nearest known one.
+func suggest(prefix, name string, known []string) string {
+	best := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
+	if distance(name, best) <= max(3, len(best)/3) {
+		return "did you mean " + prefix + best + "?"
+	}
+	return "secret-init help lists them"
+}
+
+// distance counts the letters to change, insert, remove or swap with their
+// neighbour to get from a to b (optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			differ := 1
+			if a[i-1] == b[j-1] {
+				differ = 0
+			}
+			rows[i][j] = min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+differ)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}

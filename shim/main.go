@@ -1,0 +1,94 @@
+// Command secret-init is a container's entry point. It fetches secrets,
+// writes them to files in memory, and becomes the real command.
+package main
+
+import (
+	"os"
+	"runtime/debug"
+	"slices"
+)
+
+const usage = `Usage:
+    secret-init [OPTION...] -- COMMAND [ARG...]
+    secret-init check [OPTION...] [-- COMMAND...]
+    secret-init version
+    secret-init help
+
+Fetches the secrets that the environment and the config file refer to, writes
+each to a file in memory, sets NAME_FILE to its path, and becomes COMMAND.
+"check" does all but the writing, and reports every fault at once.
+
+A reference is scheme:path[?param=value&...][#key], as in
+    DB_PASSWORD=vault:secret/db#password
+    DB_PASSWORD=aws-sm:prod/db#password
+    DB_PASSWORD=sops:/etc/app/secrets.enc.yaml#db_password
+    DATABASE_URL=postgres://app:${vault:secret/db?encode=url#password}@db/app
+
+Options, each also a variable (--stop-it is SECRET_INIT_STOP_IT) and a key of
+the config file:
+    --config FILE          config file (/etc/secret-init.yaml where it exists)
+    --from REF[,REF...]    every top-level value of a document is a secret
+    --literal NAME[,...]   leave these variables as they are
+    --dir DIR              where files go (/run/secrets)
+    --user USER[:GROUP]    who the command runs as
+    --owner USER[:GROUP]   whose the files are (--user, or who we are)
+    --keep-cap CAP[,...]   capabilities that survive the change of user
+    --allow-new-privs      let the command gain privileges after that change
+    --keep-env NAME[,...]  variables to keep that would be dropped; NAME* works
+    --drop-env NAME[,...]  variables to drop as well; NAME* works
+    --existing WORD        a secret that the platform has already provided:
+                           use, replace or error (use)
+    --max-size BYTES       of one secret (500KiB)
+    --timeout DURATION     for the whole start, retries included (30s)
+    --log-level LEVEL      error, warn, info or debug (warn)
+    --log-format FORMAT    text or json (text)
+
+Exit codes before COMMAND runs:
+    64   usage, config, or a document that is not what it should be
+    66   a secret, key or file does not exist
+    69   a source could not be reached before the deadline
+    70   a bug in secret-init
+    71   the system refused something
+    73   no safe place to write
+    77   access denied
+    126  COMMAND cannot be executed
+    127  COMMAND was not found
+    128+n  ended by signal n while fetching
+`
+
+func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
+
+// run is the whole program, but for exiting.
+func run(args, environ []string, stdout, stderr *os.File) (code int) {
+	ui := newUI(stdout, stderr, environ)
+	name := "start"
+	if len(args) > 0 && slices.Contains([]string{"check", "version", "help", "--version", "--help", "-h"}, args[0]) {
+		name, args = args[0], args[1:]
+	}
+	var err error
+	switch name {
+	case "version", "--version":
+		ui.print("secret-init " + version() + "\n")
+	case "help", "--help", "-h":
+		ui.print(usage)
+	case "check":
+		err = check(args, environ, ui)
+	default:
+		err = start(args, environ, ui)
+	}
+	ui.fail(err)
+	return exitCode(err)
+}
+
+// stamped is set by the linker (make build).
+var stamped string
+
+func version() string {
+	if stamped != "" {
+		return stamped
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
