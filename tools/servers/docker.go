@@ -28,7 +28,8 @@ const (
 )
 
 // dockerLabel marks what the tests make. Its value is this run's own, so that
-// what a killed run left behind can be told from what another run is using.
+// what a killed run left behind can be told from what another run is using:
+// docker ps --all --filter label=secret-init-test
 const dockerLabel = "secret-init-test"
 
 var (
