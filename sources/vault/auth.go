@@ -141,8 +141,9 @@ func (c *client) loginError(ctx context.Context, err error, name, mount string) 
 		if says(a, "http request to an https server") {
 			break
 		}
-		return sources.Errorf(sources.Denied, "look at the role's settings with: vault read auth/"+mount+"/…",
-			"cannot be read: the login with %s at auth/%s was refused (%d)", name, mount, said.StatusCode)
+		// Since 1.13 a wrong password and a mount that is not there look the same.
+		return sources.Errorf(sources.Denied, "see what is mounted with: vault auth list; VAULT_AUTH_PATH names another mount",
+			"cannot be read: the login with %s was refused (%d): the credentials are wrong or used up, or nothing is mounted at auth/%s", name, said.StatusCode, mount)
 	}
 	return operation{path: "auth/" + mount + "/login"}.failed(a)
 }
@@ -213,7 +214,7 @@ func fileError(name, path string, err error) error {
 	case errors.Is(err, os.ErrPermission):
 		class, why = sources.Denied, "permission denied"
 	}
-	return sources.Errorf(class, "", "cannot be read: %s names %s: %s", name, path, why)
+	return sources.Errorf(class, "is it mounted into the container, and readable?", "cannot be read: %s names %s: %s", name, path, why)
 }
 
 // method is the one that VAULT_AUTH_METHOD names, else the only possible one.

@@ -69,7 +69,7 @@ func (op operation) failed(a *answer) *sources.Error {
 		}
 		return sources.Errorf(sources.Invalid, "see what it takes with: vault path-help "+op.path, "cannot be read: Vault finds the request wrong (400)")
 	case http.StatusPreconditionFailed:
-		return unavailable(a, "cannot be read yet: this Vault node has not caught up with the others (412)", "")
+		return unavailable(a, "cannot be read yet: this Vault node has not caught up with the others (412)", "raise --timeout, or point VAULT_ADDR at the active node")
 	case http.StatusTooManyRequests:
 		return unavailable(a, "cannot be read now: Vault's rate limit is reached (429)", "see the limits with: vault list sys/quotas/rate-limit")
 	}
@@ -113,6 +113,11 @@ func (op operation) denied() *sources.Error {
 	capability := "read"
 	if op.write {
 		capability = "update"
+	}
+	if !op.write && !op.mount.known {
+		return sources.Errorf(sources.Denied,
+			fmt.Sprintf("is the token valid (vault token lookup)? Then let a policy of it allow \"read\" on %s; after a KV version 2 mount comes data/", op.path),
+			"was refused (403): the token is not valid, or no policy of it gives anything there")
 	}
 	return sources.Errorf(sources.Denied,
 		fmt.Sprintf("is the token valid (vault token lookup)? Then let a policy of it say: path %q { capabilities = [%q] }", op.path, capability),

@@ -53,6 +53,11 @@ func fetcher(t *testing.T, env sourcetest.Env) *sources.Fetcher {
 // fetch reads refs with one fetcher, closes it, and gives the selected values and errors.
 func fetch(t *testing.T, env sourcetest.Env, refs ...string) (values []string, errs []error) {
 	t.Helper()
+	return fetchWithin(t, 5*time.Second, env, refs...)
+}
+
+func fetchWithin(t *testing.T, timeout time.Duration, env sourcetest.Env, refs ...string) (values []string, errs []error) {
+	t.Helper()
 	f := fetcher(t, env)
 	var parsed []sources.Ref
 	for _, s := range refs {
@@ -62,7 +67,7 @@ func fetch(t *testing.T, env sourcetest.Env, refs ...string) (values []string, e
 		}
 		parsed = append(parsed, ref)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	for i, fetched := range f.Fetch(ctx, parsed) {
 		err := fetched.Err
