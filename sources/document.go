@@ -64,7 +64,7 @@ func (d *Document) Members(ref Ref) ([]Member, error) {
 	}
 	var members []Member
 	for _, m := range root.Members {
-		value, err := m.Value.bytes()
+		value, err := m.Value.at(m.Name)
 		if m.Value.Kind == Object || m.Value.Kind == Array {
 			single := ref.Document()
 			single.Key = "/" + escapePointer(m.Name) + "/" + firstChild(m.Value)
@@ -143,7 +143,7 @@ func (v *Value) child(name string) (*Value, error) {
 	case Array:
 		n, err := strconv.Atoi(name)
 		if err != nil || strconv.Itoa(n) != name || n < 0 {
-			return nil, Errorf(Invalid, fmt.Sprintf("its items are /0 to /%d", len(v.Items)-1), "is a list, and %q is not the number of an item", name)
+			return nil, Errorf(Invalid, "items are counted from 0", "is a list of %d, and %q is not the number of an item", len(v.Items), name)
 		}
 		if n >= len(v.Items) {
 			return nil, Errorf(NotFound, "", "has no item %d: the list has %d", n, len(v.Items))

@@ -157,24 +157,35 @@ func (f *Fetcher) readAll(ctx context.Context, scheme string, docs []Ref, slots 
 		batcher = oneByOne{source}
 	}
 	for _, group := range batcher.Group(docs) {
-		go func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			f.readGroup(ctx, batcher, group)
-		}()
+		go f.readGroup(ctx, batcher, group, slots)
 	}
 }
 
-// readGroup reads docs, and again those of them that were unavailable.
-func (f *Fetcher) readGroup(ctx context.Context, source Batcher, docs []Ref) {
+// readGroup reads docs, and again those of them that were unavailable. It
+// holds a slot while it reads, not while it waits: what is down must not keep
+// the rest from being tried.
+func (f *Fetcher) readGroup(ctx context.Context, source Batcher, docs []Ref, slots chan struct{}) {
 	started := time.Now()
 	policy := backoff.NewExponentialBackOff()
 	policy.InitialInterval, policy.MaxInterval = firstRetryWait, maxRetryWait
 	var last error
+	giveUp := func() {
+		for _, doc := range docs {
+			f.finish(doc, Result{Err: deadlineError(ctx, last)}, started)
+		}
+	}
 	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			giveUp()
+			return
+		}
+		results := source.FetchGroup(ctx, docs)
+		<-slots
 		var again []Ref
 		var pause time.Duration
-		for i, result := range source.FetchGroup(ctx, docs) {
+		for i, result := range results {
 			if result.Err == nil || ClassOf(result.Err) != Unavailable {
 				f.finish(docs[i], result, started)
 				continue
@@ -194,9 +205,7 @@ func (f *Fetcher) readGroup(ctx context.Context, source Batcher, docs []Ref) {
 		select {
 		case <-time.After(max(pause, policy.NextBackOff())):
 		case <-ctx.Done():
-			for _, doc := range docs {
-				f.finish(doc, Result{Err: deadlineError(ctx, last)}, started)
-			}
+			giveUp()
 			return
 		}
 	}
@@ -251,7 +260,11 @@ func (f *Fetcher) open(ctx context.Context, scheme string) (Source, error) {
 				"cannot be fetched: this build leaves %s out", scheme)
 			return
 		}
-		o.source, o.err = backend.Open(f.Settings)
+		source, err := backend.Open(f.Settings)
+		// Close may run already, after a deadline.
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		o.source, o.err = source, err
 	})
 	return o.source, o.err
 }

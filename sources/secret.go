@@ -10,21 +10,22 @@ const Redacted = "[redacted]"
 
 // Secret holds a value that cannot be printed. It prints as Redacted with
 // every verb of fmt, in JSON, as text and in a log record. The bytes lie
-// behind a pointer, since fmt prints the unexported fields of a struct
-// without asking their methods.
+// behind two pointers, since fmt prints the unexported fields of a struct
+// without asking their methods, and follows one pointer where a verb does not
+// fit ("%!s(*T=&{...})").
 type Secret struct{ box *secretBox }
 
-type secretBox struct{ bytes []byte }
+type secretBox struct{ bytes *[]byte }
 
 // NewSecret takes ownership of b: Wipe overwrites it.
-func NewSecret(b []byte) Secret { return Secret{&secretBox{b}} }
+func NewSecret(b []byte) Secret { return Secret{&secretBox{&b}} }
 
 // Reveal gives the bytes themselves, not a copy: they are valid until Wipe.
 func (s Secret) Reveal() []byte {
 	if s.box == nil {
 		return nil
 	}
-	return s.box.bytes
+	return *s.box.bytes
 }
 
 // Len is the length in bytes.
@@ -35,8 +36,8 @@ func (s Secret) Wipe() {
 	if s.box == nil {
 		return
 	}
-	clear(s.box.bytes)
-	s.box.bytes = nil
+	clear(*s.box.bytes)
+	*s.box.bytes = nil
 }
 
 func (Secret) String() string               { return Redacted }

@@ -107,13 +107,14 @@ func errNotJSON() error {
 
 // ParseJSON parses one JSON document.
 func ParseJSON(data []byte) (*Value, error) {
+	// Valid also bounds the nesting, which Token does not.
+	if !json.Valid(data) {
+		return nil, errNotJSON()
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	v, err := parseJSON(dec)
 	if err != nil {
-		return nil, errNotJSON()
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errNotJSON()
 	}
 	return v, nil
@@ -169,6 +170,7 @@ func parseJSON(dec *json.Decoder) (*Value, error) {
 func ParseYAML(data []byte) (*Value, error) {
 	notYAML := Errorf(Invalid, "", "is not valid YAML")
 	dec := yaml.NewDecoder(bytes.NewReader(data))
+	var aliases yamlAliases
 	var documents []*Value
 	for {
 		var node yaml.Node
@@ -179,7 +181,7 @@ func ParseYAML(data []byte) (*Value, error) {
 		if err != nil {
 			return nil, notYAML
 		}
-		v, err := fromYAML(&node, 0)
+		v, err := aliases.value(&node, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -194,20 +196,32 @@ func ParseYAML(data []byte) (*Value, error) {
 	return &Value{Kind: Array, Items: documents}, nil
 }
 
-func fromYAML(node *yaml.Node, depth int) (*Value, error) {
+// yamlAliases counts the nodes that aliases have added: a few lines of
+// aliases to aliases would be gigabytes.
+type yamlAliases struct{ inside, added int }
+
+func (a *yamlAliases) value(node *yaml.Node, depth int) (*Value, error) {
 	// An alias may point at its own ancestor.
 	if depth > 100 {
 		return nil, Errorf(Invalid, "", "is YAML nested more than 100 deep")
 	}
+	if a.inside > 0 {
+		a.added++
+	}
+	if a.added > 100_000 {
+		return nil, Errorf(Invalid, "", "is YAML whose aliases make it too large")
+	}
 	switch node.Kind {
 	case yaml.DocumentNode:
-		return fromYAML(node.Content[0], depth+1)
+		return a.value(node.Content[0], depth+1)
 	case yaml.AliasNode:
-		return fromYAML(node.Alias, depth+1)
+		a.inside++
+		defer func() { a.inside-- }()
+		return a.value(node.Alias, depth+1)
 	case yaml.SequenceNode:
 		v := &Value{Kind: Array}
 		for _, child := range node.Content {
-			item, err := fromYAML(child, depth+1)
+			item, err := a.value(child, depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -217,7 +231,7 @@ func fromYAML(node *yaml.Node, depth int) (*Value, error) {
 	case yaml.MappingNode:
 		v := &Value{Kind: Object}
 		for i := 0; i+1 < len(node.Content); i += 2 {
-			member, err := fromYAML(node.Content[i+1], depth+1)
+			member, err := a.value(node.Content[i+1], depth+1)
 			if err != nil {
 				return nil, err
 			}
