@@ -4,6 +4,7 @@ package all
 import (
 	"secret-init/sources"
 	"secret-init/sources/awssm"
+	"secret-init/sources/awsssm"
 	"secret-init/sources/file"
 	"secret-init/sources/sops"
 	"secret-init/sources/vault"
@@ -14,6 +15,7 @@ import (
 func Registry() *sources.Registry {
 	return sources.NewRegistry(
 		awssm.Backend,
+		awsssm.Backend,
 		file.Backend,
 		sops.Backend,
 		vault.Backend,

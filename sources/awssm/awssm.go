@@ -5,6 +5,7 @@ package awssm
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -14,11 +15,14 @@ import (
 )
 
 type source struct {
-	clients awsconfig.Clients[*secretsmanager.Client]
+	settings sources.Settings
+	clients  awsconfig.Clients[*secretsmanager.Client]
+	// noBatch is set once a policy has denied BatchGetSecretValue.
+	noBatch atomic.Bool
 }
 
-func open(sources.Settings) (sources.Source, error) {
-	return &source{clients: awsconfig.Clients[*secretsmanager.Client]{
+func open(settings sources.Settings) (sources.Source, error) {
+	return &source{settings: settings, clients: awsconfig.Clients[*secretsmanager.Client]{
 		New: func(cfg aws.Config) *secretsmanager.Client { return secretsmanager.NewFromConfig(cfg) },
 	}}, nil
 }
@@ -27,7 +31,7 @@ func open(sources.Settings) (sources.Source, error) {
 func (*source) Close(context.Context) error { return nil }
 
 func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
-	client, region, err := s.clients.Client(ctx, regionOf(doc))
+	client, region, err := s.clients.Client(ctx, awsconfig.RegionOf(doc))
 	if err != nil {
 		return nil, err
 	}
@@ -40,17 +44,6 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 		return nil, translate(ctx, doc, region, err)
 	}
 	return document(secret.SecretString, secret.SecretBinary, secret.VersionId)
-}
-
-// regionOf is the region that a reference itself names.
-func regionOf(doc sources.Ref) string {
-	if region := doc.Params[paramRegion]; region != "" {
-		return region
-	}
-	if arn, err := awsconfig.ParseARN(doc.Path); err == nil {
-		return arn.Region
-	}
-	return ""
 }
 
 func document(text *string, binary []byte, version *string) (*sources.Document, error) {
@@ -117,11 +110,15 @@ func request(doc sources.Ref, region string) awsconfig.Request {
 	return awsconfig.Request{Action: "secretsmanager:GetSecretValue", Resource: resource}
 }
 
-// isFull reports whether an ARN ends with a hyphen and six characters, which
-// AWS too takes for a whole one.
+// suffixLen is the length of what AWS puts after the name in an ARN: a hyphen
+// and six random characters.
+const suffixLen = len("-AbCdEf")
+
+// isFull reports whether an ARN or its last part ends so. A name may end so
+// too: AWS then takes a partial ARN for a whole one.
 func isFull(arn string) bool {
 	i := strings.LastIndex(arn, "-")
-	return i >= 0 && len(arn)-i == len("-AbCdEf") && !strings.ContainsAny(arn[i:], "/_+=.@:!")
+	return i >= 0 && len(arn)-i == suffixLen && !strings.ContainsAny(arn[i:], "/_+=.@:!")
 }
 
 func optional(s string) *string {

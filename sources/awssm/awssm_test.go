@@ -270,8 +270,6 @@ func TestErrors(t *testing.T) {
 			"check the name, the stage and the version"},
 		{"not a code " + sourcetest.Canary, 400, "aws-sm:db", sources.Invalid, "aws-sm db was refused: AWS says 400 Bad Request",
 			"is AWS_ENDPOINT_URL, where it is set, the right one?"},
-		{"", 307, "aws-sm:db", sources.Invalid, "aws-sm db was refused: AWS says 307 Temporary Redirect",
-			"is AWS_ENDPOINT_URL, where it is set, the right one?"},
 	} {
 		m.AnswerError("GetSecretValue", c.status, c.code, "the message holds "+sourcetest.Canary)
 		wantError(t, fetch(c.ref, nil), c.class, c.text, c.hint)

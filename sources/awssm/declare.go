@@ -15,7 +15,6 @@ import (
 const (
 	paramStage   = "stage"
 	paramVersion = "version-id"
-	paramRegion  = "region"
 	// currentStage is what AWS reads when neither stage nor version is named.
 	currentStage = "AWSCURRENT"
 )
@@ -23,7 +22,7 @@ const (
 // Backend is the scheme "aws-sm".
 var Backend = sources.Backend{
 	Scheme:      "aws-sm",
-	Params:      []string{paramStage, paramVersion, paramRegion},
+	Params:      []string{paramStage, paramVersion, awsconfig.ParamRegion},
 	Credentials: awsconfig.Credentials,
 	Check:       check,
 	Open:        open,
@@ -32,40 +31,27 @@ var Backend = sources.Backend{
 // check gives a reference its canonical form: an ARN's suffix, as ECS spells
 // it in a task definition, becomes the key and the parameters.
 func check(ref sources.Ref) (sources.Ref, error) {
-	for _, name := range []string{paramStage, paramVersion, paramRegion} {
-		if value, ok := ref.Params[name]; ok && value == "" {
-			return ref, sources.Errorf(sources.Invalid, "leave it out, or give it a value", "the parameter %s is empty", name)
-		}
+	ref, err := awsconfig.CheckParams(ref, paramStage, paramVersion, awsconfig.ParamRegion)
+	if err != nil {
+		return ref, err
 	}
-	if region, ok := ref.Params[paramRegion]; ok {
-		if err := awsconfig.CheckRegion(region); err != nil {
-			return ref, err
-		}
-	}
-	var err error
 	if awsconfig.IsARN(ref.Path) {
 		ref, err = checkARN(ref)
 	} else {
 		err = checkName(ref.Path)
 	}
 	if ref.Params[paramStage] == currentStage && ref.Params[paramVersion] == "" {
-		ref = without(ref, paramStage)
+		ref = awsconfig.Without(ref, paramStage)
 	}
 	return ref, err
 }
 
-// checkName holds a name to what AWS allows, and a ! for the secrets that a
-// service of AWS manages ("rds!cluster-...").
-// https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
 func checkName(name string) error {
 	if strings.Contains(name, ":") {
 		return sources.Errorf(sources.Invalid, "name a key with #key, a version with ?stage= or ?version-id=; ECS's :json-key:version-stage:version-id follows a whole ARN",
 			"%q has a colon, which no secret's name can have", name)
 	}
-	odd := strings.IndexFunc(name, func(c rune) bool {
-		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && !strings.ContainsRune("/_+=.@-!", c)
-	})
-	if odd >= 0 {
+	if !awsconfig.ValidName(name) {
 		return sources.Errorf(sources.Invalid, "a name has letters, digits and /_+=.@-", "%q is not the name of a secret", name)
 	}
 	return nil
@@ -91,9 +77,6 @@ func checkARN(ref sources.Ref) (sources.Ref, error) {
 	suffix := parts[2:]
 	arn.Resource = "secret:" + parts[1]
 	ref.Path = arn.String()
-	if ref.Params[paramRegion] == arn.Region {
-		ref = without(ref, paramRegion)
-	}
 	if len(suffix) == 0 {
 		return ref, nil
 	}
@@ -120,18 +103,4 @@ func checkARN(ref sources.Ref) (sources.Ref, error) {
 		ref = ref.WithParam(name, value)
 	}
 	return ref, nil
-}
-
-// without is a copy of ref that lacks a parameter.
-func without(ref sources.Ref, name string) sources.Ref {
-	params := map[string]string{}
-	for n, v := range ref.Params {
-		if n != name {
-			params[n] = v
-		}
-	}
-	if ref.Params = params; len(params) == 0 {
-		ref.Params = nil
-	}
-	return ref
 }

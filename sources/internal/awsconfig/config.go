@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go/logging"
 
 	"secret-init/sources"
@@ -76,9 +78,19 @@ func (c *Clients[C]) client(ctx context.Context, region string) (client C, cfg a
 // load reads the SDK's settings. Its retries are off, since Fetcher has its
 // own, and so is its log, which goes to stderr.
 func load(ctx context.Context) (aws.Config, error) {
+	var forSTS stsOptions
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
-		config.WithLogger(logging.Nop{}))
+		config.WithLogger(logging.Nop{}),
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) {
+			o.Client = assumeRole{o.Client, &forSTS}
+		}),
+		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) {
+			// The SDK asks twice, and has a client of its own only the second time.
+			if o.Client != nil {
+				o.Client = assumeRoleWithWebIdentity{o.Client, &forSTS}
+			}
+		}))
 	if err != nil {
 		return cfg, err
 	}
@@ -90,10 +102,45 @@ func load(ctx context.Context) (aws.Config, error) {
 	}
 	cfg.HTTPClient = strictClient{&http.Client{
 		Transport: transport,
-		// No service redirects: another host's answer would be taken for the secret.
+		// No service redirects: another host's answer would be taken for the
+		// secret, and another host would get the web identity's token.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+	forSTS = stsOptions{cfg.BaseEndpoint, cfg.HTTPClient}
 	return cfg, nil
+}
+
+// stsOptions are what the SDK's own STS clients lack: it makes them before it
+// has read AWS_ENDPOINT_URL (config 1.33.14, the order of its resolvers).
+type stsOptions struct {
+	endpoint *string
+	client   aws.HTTPClient
+}
+
+func (s *stsOptions) apply(o *sts.Options) {
+	o.HTTPClient = s.client
+	// AWS_ENDPOINT_URL_STS is set already.
+	if o.BaseEndpoint == nil {
+		o.BaseEndpoint = s.endpoint
+	}
+}
+
+type assumeRole struct {
+	stscreds.AssumeRoleAPIClient
+	options *stsOptions
+}
+
+func (c assumeRole) AssumeRole(ctx context.Context, input *sts.AssumeRoleInput, options ...func(*sts.Options)) (*sts.AssumeRoleOutput, error) {
+	return c.AssumeRoleAPIClient.AssumeRole(ctx, input, append(options, c.options.apply)...)
+}
+
+type assumeRoleWithWebIdentity struct {
+	stscreds.AssumeRoleWithWebIdentityAPIClient
+	options *stsOptions
+}
+
+func (c assumeRoleWithWebIdentity) AssumeRoleWithWebIdentity(ctx context.Context, input *sts.AssumeRoleWithWebIdentityInput, options ...func(*sts.Options)) (*sts.AssumeRoleWithWebIdentityOutput, error) {
+	return c.AssumeRoleWithWebIdentityAPIClient.AssumeRoleWithWebIdentity(ctx, input, append(options, c.options.apply)...)
 }
 
 // strictClient bounds what it reads.

@@ -7,16 +7,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"strings"
 	"syscall"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds"
 	"github.com/aws/smithy-go"
 
 	"secret-init/sources"
@@ -31,13 +27,16 @@ type Request struct {
 }
 
 // Code is AWS's own name of an error; empty when err is no answer of AWS.
-// What is not shaped like a name is not passed on: it could be anything.
 func Code(err error) string {
-	api, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
-		return ""
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
+		return CleanCode(api.ErrorCode())
 	}
-	code := api.ErrorCode()
+	return ""
+}
+
+// CleanCode is a code that a server sent, or empty where it is not shaped
+// like one: it could be anything.
+func CleanCode(code string) string {
 	odd := strings.IndexFunc(code, func(c rune) bool {
 		return (c < 'a' || 'z' < c) && (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '.'
 	})
@@ -65,9 +64,13 @@ var identityCodes = map[string]string{
 	"OptInRequired":                       "enable the region for the account",
 }
 
-// AboutIdentity reports whether a code refuses the caller as such, so that
-// asking again for something else is of no use.
-func AboutIdentity(code string) bool { return identityCodes[code] != "" }
+// Divisible reports whether an error of a whole batch may be that of one
+// document in it, or of the batch call alone: then each is to be read by
+// itself. Credentials that are not accepted, and a service that does not
+// answer, are no better for one.
+func Divisible(err error, translated *sources.Error) bool {
+	return translated.Class != sources.Unavailable && identityCodes[Code(err)] == ""
+}
 
 // Translate makes err, which a service's client returned, one of ours. It
 // goes by codes and types: a message might quote a value.
@@ -102,7 +105,7 @@ func (r Request) FromCode(code string) *sources.Error {
 	switch {
 	case code == "":
 		return nil
-	case AboutIdentity(code):
+	case identityCodes[code] != "":
 		return sources.Errorf(sources.Denied, identityCodes[code], "was refused: AWS does not accept the credentials (%s)", code)
 	case code == "AccessDenied" || code == "AccessDeniedException" || code == "UnauthorizedOperation":
 		return r.denied(code)
@@ -149,51 +152,4 @@ func networkError(ctx context.Context, err error) *sources.Error {
 		reason = "the connection failed"
 	}
 	return sources.Errorf(sources.Unavailable, hint, "could not be reached: %s", reason)
-}
-
-const credentialHint = "give the task or instance a role, or set AWS_ROLE_ARN with AWS_WEB_IDENTITY_TOKEN_FILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-
-// credentialError says why the SDK's chain of providers gave no credentials.
-// The instance's metadata service is the last of them: where nothing else is
-// configured and it has nothing to give, there are none, and asking again
-// would only make the error come late.
-func credentialError(ctx context.Context, provider aws.CredentialsProvider, err error) *sources.Error {
-	code := Code(err)
-	role := Request{Action: "sts:AssumeRole or sts:AssumeRoleWithWebIdentity", Resource: "the role, and in its trust policy"}
-	if e := role.FromCode(code); e != nil && e.Class == sources.Unavailable {
-		return e
-	}
-	if _, expired := identityCodes[code]; expired || code == "AccessDenied" || code == "AccessDeniedException" || code == "InvalidIdentityToken" {
-		return sources.Errorf(sources.Denied, "allow "+role.Action+" on "+role.Resource, "was not read: the role could not be assumed (%s)", code)
-	}
-	lastOfChain := aws.IsCredentialsProvider(provider, &ec2rolecreds.Provider{})
-	switch {
-	case ctx.Err() != nil:
-		return networkError(ctx, err)
-	case lastOfChain:
-		return sources.Errorf(sources.Denied, credentialHint, "was not read: there are no AWS credentials")
-	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission):
-		return sources.Errorf(sources.Denied, credentialHint, "was not read: the file with the credentials or the token cannot be read")
-	}
-	if e := role.Translate(ctx, err); e.Class == sources.Unavailable && isNetwork(err) {
-		e.What = "was not read: the AWS credentials " + e.What
-		return e
-	}
-	return sources.Errorf(sources.Denied, credentialHint, "was not read: the AWS credentials could not be obtained")
-}
-
-func isNetwork(err error) bool {
-	_, ok := errors.AsType[net.Error](err)
-	return ok
-}
-
-// configError is a fault in the SDK's own settings. Its text may quote them.
-func configError(ctx context.Context, err error) *sources.Error {
-	if ctx.Err() != nil {
-		return networkError(ctx, err)
-	}
-	if e, ok := errors.AsType[config.SharedConfigProfileNotExistError](err); ok {
-		return sources.Errorf(sources.Invalid, "check AWS_PROFILE and AWS_CONFIG_FILE", "was not read: there is no AWS profile %q", e.Profile)
-	}
-	return sources.Errorf(sources.Invalid, "check the AWS_ variables and the file ~/.aws/config", "was not read: the AWS settings are wrong")
 }
