@@ -4,23 +4,18 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"os"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 	"unicode"
 
 	"github.com/hashicorp/vault/api"
-	"github.com/hashicorp/vault/api/auth/approle"
 
 	"secret-init/sources"
 )
-
-const hintNoAuth = "set VAULT_TOKEN, VAULT_TOKEN_FILE, or VAULT_ROLE_ID with VAULT_SECRET_ID; VAULT_AUTH_METHOD chooses another way"
 
 // session is a client with a token.
 type session struct {
@@ -33,122 +28,19 @@ type session struct {
 	leased atomic.Bool
 }
 
-// method is one way to get a token.
-type method struct {
-	name string
-	// mount is where it is mounted by default; empty for a token that is given.
-	mount string
-	// possible: the settings that are its alone are there.
-	possible func(settingsReader) bool
-	// begin makes ready to log in at auth/<mount>.
-	begin func(s settingsReader, mount string) (api.AuthMethod, error)
+// adopt notes what hangs on the session's token, and bounds the document's
+// lease by the token's life: Vault revokes a lease with the token it came by.
+func (s *session) adopt(document *sources.Document, answer *answer) {
+	if answer.leased {
+		s.leased.Store(true)
+	}
+	if document.Lease.ID == "" || s.expires.IsZero() {
+		return
+	}
+	if left := time.Until(s.expires).Truncate(time.Second); left < document.Lease.Duration {
+		document.Lease.Duration, document.Lease.Renewable = left, false
+	}
 }
-
-// methods are in the order in which they are listed to the user.
-var methods = []method{
-	{
-		name:     "token",
-		possible: func(s settingsReader) bool { return s.has("VAULT_TOKEN") },
-	},
-	{
-		name:     "approle",
-		mount:    "approle",
-		possible: func(s settingsReader) bool { return s.get("VAULT_ROLE_ID") != "" },
-		begin: func(s settingsReader, mount string) (api.AuthMethod, error) {
-			role, err := s.need("approle", "VAULT_ROLE_ID")
-			if err != nil {
-				return nil, err
-			}
-			secret, err := s.needSecret("approle", "VAULT_SECRET_ID")
-			if err != nil {
-				return nil, err
-			}
-			return approle.NewAppRoleAuth(role, &approle.SecretID{FromString: secret}, approle.WithMountPath(mount))
-		},
-	},
-}
-
-// login makes a client and gets it a token.
-func login(ctx context.Context, settings sources.Settings) (*session, error) {
-	client, err := newClient(settings)
-	if err != nil {
-		return nil, err
-	}
-	s := settingsReader{settings}
-	chosen, err := s.method()
-	if err != nil {
-		return nil, err
-	}
-	session := &session{client: client}
-	if session.revoke, err = flag(settings, "VAULT_REVOKE_TOKEN"); err != nil {
-		return nil, err
-	}
-	if chosen.begin == nil {
-		token, err := s.needSecret(chosen.name, "VAULT_TOKEN")
-		if err != nil {
-			return nil, err
-		}
-		if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }) {
-			return nil, sources.Errorf(sources.Invalid, "", "cannot be read: VAULT_TOKEN holds characters that no token has")
-		}
-		client.api.SetToken(token)
-		return session, nil
-	}
-	mount := strings.Trim(s.get("VAULT_AUTH_PATH"), "/")
-	mount = strings.TrimPrefix(mount, "auth/")
-	if mount == "" {
-		mount = chosen.mount
-	}
-	how, err := chosen.begin(s, mount)
-	if err != nil {
-		if _, ok := errors.AsType[*sources.Error](err); !ok {
-			err = sources.Errorf(sources.Invalid, "", "cannot be read: the settings for the login with %s are incomplete", chosen.name)
-		}
-		return nil, err
-	}
-	secret, err := client.api.Auth().Login(ctx, how)
-	if err != nil {
-		return nil, client.loginError(ctx, err, chosen.name, mount)
-	}
-	session.revoke = secret.Auth.ClientToken != "" && !isBatch(secret.Auth.ClientToken)
-	if secret.Auth.LeaseDuration > 0 {
-		session.expires = time.Now().Add(time.Duration(secret.Auth.LeaseDuration) * time.Second)
-	}
-	return session, nil
-}
-
-// isBatch: a batch token cannot be revoked. Its prefix tells it (Vault 1.10, and b. before).
-func isBatch(token string) bool {
-	return strings.HasPrefix(token, "hvb.") || strings.HasPrefix(token, "b.")
-}
-
-// loginError is why auth/<mount> gave no token. A login's 400 and 403 mean
-// the credentials: Vault tells no more, and neither do we.
-func (c *client) loginError(ctx context.Context, err error, name, mount string) error {
-	said, ok := errors.AsType[*api.ResponseError](err)
-	if !ok {
-		if errors.Is(err, errNoLogin) || strings.Contains(err.Error(), "empty response from credential provider") {
-			return sources.Errorf(sources.Invalid, "see what there is with: vault auth list; VAULT_AUTH_PATH names another mount",
-				"cannot be read: no auth method answers at auth/%s", mount)
-		}
-		return c.connectionError(ctx, err)
-	}
-	a := &answer{status: said.StatusCode, header: http.Header{}, messages: said.Errors}
-	switch {
-	case says(a, "no handler for route"):
-		return c.loginError(ctx, errNoLogin, name, mount)
-	case said.StatusCode == http.StatusBadRequest || said.StatusCode == http.StatusForbidden:
-		if says(a, "http request to an https server") {
-			break
-		}
-		// Since 1.13 a wrong password and a mount that is not there look the same.
-		return sources.Errorf(sources.Denied, "see what is mounted with: vault auth list; VAULT_AUTH_PATH names another mount",
-			"cannot be read: the login with %s was refused (%d): the credentials are wrong or used up, or nothing is mounted at auth/%s", name, said.StatusCode, mount)
-	}
-	return operation{path: "auth/" + mount + "/login"}.failed(a)
-}
-
-var errNoLogin = errors.New("no such auth method")
 
 // end revokes the token, unless it is not ours or something delivered would end with it.
 func (s *session) end(ctx context.Context) error {
@@ -167,79 +59,154 @@ func (s *session) end(ctx context.Context) error {
 	return nil
 }
 
-// settingsReader reads settings of which each is a value or a file.
-type settingsReader struct{ sources.Settings }
-
-func (s settingsReader) get(name string) string { return strings.TrimSpace(s.Getenv(name)) }
-
-// has reports whether NAME or NAME_FILE is set.
-func (s settingsReader) has(name string) bool {
-	return s.get(name) != "" || s.get(name+"_FILE") != ""
-}
-
-func (s settingsReader) need(method, name string) (string, error) {
-	if value := s.get(name); value != "" {
-		return value, nil
-	}
-	return "", sources.Errorf(sources.Invalid, "set "+name, "cannot be read: the login with %s needs %s", method, name)
-}
-
-// needSecret is the value of NAME, or the content of the file that NAME_FILE
-// names, without the blanks around it.
-func (s settingsReader) needSecret(method, name string) (string, error) {
-	value, file := s.get(name), s.get(name+"_FILE")
-	switch {
-	case value != "" && file != "":
-		return "", sources.Errorf(sources.Invalid, "unset one of them", "cannot be read: both %s and %s_FILE are set", name, name)
-	case value != "":
-		return value, nil
-	case file == "":
-		return "", sources.Errorf(sources.Invalid, fmt.Sprintf("set %s or %s_FILE", name, name), "cannot be read: the login with %s needs %s", method, name)
-	}
-	content, err := os.ReadFile(file)
+// login makes a client and gets it a token.
+func login(ctx context.Context, settings sources.Settings, wrapped *wrapped) (*session, error) {
+	client, err := newClient(settings)
 	if err != nil {
-		return "", fileError(name+"_FILE", file, err)
+		return nil, err
 	}
-	if value = strings.TrimSpace(string(content)); value == "" {
-		return "", sources.Errorf(sources.Invalid, "", "cannot be read: %s_FILE names an empty file, %s", name, file)
+	l := &loginSettings{settingsReader: settingsReader{settings}, client: client, wrapped: wrapped}
+	chosen, err := l.method()
+	if err != nil {
+		return nil, err
 	}
-	return value, nil
+	session := &session{client: client}
+	if session.revoke, err = flag(settings, "VAULT_REVOKE_TOKEN"); err != nil {
+		return nil, err
+	}
+	if chosen.token != nil {
+		token, err := chosen.token(ctx, l)
+		if err != nil {
+			return nil, err
+		}
+		if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }) {
+			return nil, sources.Errorf(sources.Invalid, "", "cannot be read: the token holds characters that no token has")
+		}
+		client.api.SetToken(token)
+		session.revoke = session.revoke && token != ""
+		return session, nil
+	}
+	l.name, l.mount = chosen.name, strings.TrimPrefix(strings.Trim(l.get("VAULT_AUTH_PATH"), "/"), "auth/")
+	if l.mount == "" {
+		l.mount = chosen.mount
+	}
+	auth, err := l.login(ctx, chosen)
+	if err != nil {
+		return nil, err
+	}
+	client.api.SetToken(auth.ClientToken)
+	// A batch token cannot be revoked. Its prefix tells it (Vault 1.10; b. before).
+	session.revoke = !strings.HasPrefix(auth.ClientToken, "hvb.") && !strings.HasPrefix(auth.ClientToken, "b.")
+	if auth.LeaseDuration > 0 {
+		session.expires = time.Now().Add(time.Duration(auth.LeaseDuration) * time.Second)
+	}
+	return session, nil
 }
 
-func fileError(name, path string, err error) error {
-	class, why := sources.Invalid, "it cannot be read"
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		why = "it does not exist"
-	case errors.Is(err, os.ErrPermission):
-		class, why = sources.Denied, "permission denied"
+// login sends the one request that gives a token.
+func (l *loginSettings) login(ctx context.Context, m method) (*api.SecretAuth, error) {
+	how, err := m.begin(ctx, l)
+	if err != nil {
+		if _, ok := errors.AsType[*sources.Error](err); !ok {
+			err = sources.Errorf(sources.Invalid, "", "cannot be read: the settings for the login with %s are incomplete", l.name)
+		}
+		return nil, err
 	}
-	return sources.Errorf(class, "is it mounted into the container, and readable?", "cannot be read: %s names %s: %s", name, path, why)
+	// What the library makes of an answer has lost its header.
+	last := &answer{header: http.Header{}}
+	secret, err := how.Login(ctx, l.client.api.WithResponseCallbacks(func(r *api.Response) { last.status, last.header = r.StatusCode, r.Header }))
+	if err != nil {
+		return nil, l.loginError(ctx, err, last)
+	}
+	if last.status >= 300 && last.status < 400 {
+		return nil, redirected(last)
+	}
+	if secret == nil && last.status == http.StatusNotFound {
+		return nil, sources.Errorf(sources.Invalid, hintAuthPath, "cannot be read: no auth method answers at auth/%s", l.mount)
+	}
+	if secret == nil {
+		// Vault 1.13.0 answers a wrong LDAP password with 204.
+		return nil, l.refused()
+	}
+	if secret.Auth == nil || secret.Auth.ClientToken == "" {
+		return nil, sources.Errorf(sources.Invalid, "let the role do without a second factor: nobody is there to give it", "cannot be read: the login with %s gave no token", l.name)
+	}
+	return secret.Auth, nil
 }
 
-// method is the one that VAULT_AUTH_METHOD names, else the only possible one.
-func (s settingsReader) method() (method, error) {
-	var names, possible []string
-	for _, m := range methods {
-		names = append(names, m.name)
-		if m.possible(s) {
-			possible = append(possible, m.name)
+const hintAuthPath = "see what is mounted with: vault auth list; VAULT_AUTH_PATH names another mount"
+
+// loginError is why auth/<mount> gave no token. A login's 400 and 403 mean
+// the credentials: Vault tells no more, and neither do we.
+func (l *loginSettings) loginError(ctx context.Context, err error, a *answer) error {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return sources.Errorf(sources.Invalid, hintAddress, "cannot be read: the answer to the login is not Vault's JSON")
+	}
+	said, ok := errors.AsType[*api.ResponseError](err)
+	if !ok {
+		return l.client.connectionError(ctx, err)
+	}
+	a.status, a.messages = said.StatusCode, said.Errors
+	failed := operation{path: "auth/" + l.mount + "/login", write: true}.failed(a)
+	if isPlainHTTP(a) || a.status != http.StatusBadRequest && a.status != http.StatusForbidden && !saysWrongCredentials(a) {
+		return failed
+	}
+	return l.refused()
+}
+
+// saysWrongCredentials: Vault 1.13.0 answers them with 500. To try such a
+// login again would lock the user out.
+func saysWrongCredentials(a *answer) bool {
+	return says(a, "invalid secret id") || says(a, "invalid role or secret id") || says(a, "invalid role id") || says(a, "invalid username or password")
+}
+
+// refused names the mount too: since 1.13 a wrong password and a mount that
+// is not there look the same.
+func (l *loginSettings) refused() error {
+	return sources.Errorf(sources.Denied, hintAuthPath,
+		"cannot be read: the login with %s was refused: the credentials are wrong or used up, or nothing is mounted at auth/%s", l.name, l.mount)
+}
+
+// wrapped keeps what a wrapping token has given: it gives it once, and the
+// login that follows may have to be tried again.
+type wrapped struct{ token, secretID string }
+
+// unwrap exchanges VAULT_WRAPPED_TOKEN for what it wraps.
+func (l *loginSettings) unwrap(ctx context.Context) error {
+	if *l.wrapped != (wrapped{}) {
+		return nil
+	}
+	token, err := l.needSecret("wrapped", "VAULT_WRAPPED_TOKEN")
+	if err != nil {
+		return err
+	}
+	answer, err := l.client.do(ctx, request{method: http.MethodPut, path: "sys/wrapping/unwrap", token: token})
+	if err != nil {
+		return err
+	}
+	if answer.status >= 300 {
+		failed := operation{path: "sys/wrapping/unwrap", write: true}.failed(answer)
+		if answer.status == http.StatusForbidden || answer.status == http.StatusBadRequest {
+			failed = sources.Errorf(sources.Denied, hintWrapping, "cannot be read: %s", whatWrapping)
 		}
+		return failed
 	}
-	name := s.get("VAULT_AUTH_METHOD")
-	if name == "" {
-		switch len(possible) {
-		case 0:
-			return method{}, sources.Errorf(sources.Invalid, hintNoAuth, "cannot be read: there is nothing to log in to Vault with")
-		case 1:
-			name = possible[0]
-		default:
-			return method{}, sources.Errorf(sources.Invalid, "set VAULT_AUTH_METHOD to the one that is meant", "cannot be read: there are several ways to log in to Vault: %s", strings.Join(possible, ", "))
-		}
+	defer clear(answer.body)
+	var content struct {
+		Auth struct {
+			Token string `json:"client_token"`
+		} `json:"auth"`
+		Data struct {
+			Token    string `json:"token"`
+			SecretID string `json:"secret_id"`
+		} `json:"data"`
 	}
-	i := slices.IndexFunc(methods, func(m method) bool { return m.name == name })
-	if i < 0 {
-		return method{}, sources.Errorf(sources.Invalid, "it takes: "+strings.Join(names, ", "), "cannot be read: VAULT_AUTH_METHOD=%s is not a way to log in", name)
+	if json.Unmarshal(answer.body, &content) != nil {
+		return sources.Errorf(sources.Invalid, "", "cannot be read: the answer of VAULT_WRAPPED_TOKEN is not a token's")
 	}
-	return methods[i], nil
+	l.wrapped.secretID, l.wrapped.token = content.Data.SecretID, content.Auth.Token
+	if l.wrapped.token == "" {
+		l.wrapped.token = content.Data.Token
+	}
+	return nil
 }

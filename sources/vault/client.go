@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -93,19 +92,6 @@ func tlsOf(settings sources.Settings) (*api.TLSConfig, error) {
 	return config, err
 }
 
-// flag is a setting that is true or false, and false when it is not set.
-func flag(settings sources.Settings, name string) (bool, error) {
-	text := settings.Getenv(name)
-	if text == "" {
-		return false, nil
-	}
-	value, err := strconv.ParseBool(text)
-	if err != nil {
-		return false, sources.Errorf(sources.Invalid, "set it to true or false", "cannot be read: %s is neither true nor false", name)
-	}
-	return value, nil
-}
-
 // checkRedirect follows a redirect on the same server alone: Go would send
 // the token, in a header that it does not know as a credential, to any host.
 func checkRedirect(next *http.Request, via []*http.Request) error {
@@ -138,6 +124,8 @@ type request struct {
 	query url.Values
 	// body is sent as JSON; nil for none.
 	body any
+	// token is sent instead of the session's; empty for that.
+	token string
 }
 
 // answer is what the server said, whatever its status.
@@ -157,6 +145,9 @@ func (c *client) do(ctx context.Context, r request) (*answer, error) {
 	req := c.api.NewRequest(r.method, "/v1/"+r.path)
 	if r.query != nil {
 		req.Params = r.query
+	}
+	if r.token != "" {
+		req.ClientToken = r.token
 	}
 	if r.body != nil {
 		if err := req.SetJSONBody(r.body); err != nil {

@@ -34,11 +34,10 @@ var phrases = []phrase{
 	{"vault is sealed", "cannot be read: Vault is sealed", "unseal it with: vault operator unseal", sources.Unavailable},
 	{"active cluster node not found", "cannot be read: this Vault node is a standby and knows no active node", "look with: vault status", sources.Unavailable},
 	{"vault is in standby mode", "cannot be read: this Vault node is a standby", "look with: vault status", sources.Unavailable},
-	{"http request to an https server", "cannot be read: the server speaks https, and VAULT_ADDR says http", "set VAULT_ADDR=https://…", sources.Invalid},
+	{plainHTTP, "cannot be read: the server speaks https, and VAULT_ADDR says http", "set VAULT_ADDR=https://…", sources.Invalid},
 	{"upgrading from non-versioned to versioned data", "cannot be read: the mount is changing to KV version 2", "", sources.Unavailable},
 	{"missing client token", "was refused (403): Vault saw no token", hintNoAuth, sources.Denied},
-	{"wrapping token is not valid or does not exist", "was refused: the wrapping token is expired, or somebody has used it before",
-		"a wrapping token works once: make a new one, and find out who used this one", sources.Denied},
+	{"wrapping token is not valid or does not exist", "was refused: " + whatWrapping, hintWrapping, sources.Denied},
 	{"no handler for route", "does not exist: nothing is mounted at this path", "list the mounts with: vault secrets list", sources.NotFound},
 	{"unknown role", "does not exist: the secrets engine has no such role", "", sources.NotFound},
 	{"encryption key not found", "does not exist: the secrets engine has no such key", "", sources.NotFound},
@@ -81,6 +80,14 @@ func (op operation) failed(a *answer) *sources.Error {
 	}
 	return sources.Errorf(sources.Invalid, "", "cannot be read: Vault answered %d", a.status)
 }
+
+const (
+	plainHTTP    = "http request to an https server"
+	whatWrapping = "the wrapping token has expired, or somebody has used it before"
+	hintWrapping = "a wrapping token works once: make a new one, and find out who used this one"
+)
+
+func isPlainHTTP(a *answer) bool { return says(a, plainHTTP) }
 
 func says(a *answer, text string) bool {
 	for _, message := range a.messages {

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"time"
 
 	"secret-init/sources"
 )
@@ -18,6 +17,7 @@ type source struct {
 
 	loggingIn gate
 	session   *session
+	wrapped   wrapped
 	// refused is an error of the settings or of the login that another
 	// attempt would only meet again.
 	refused error
@@ -65,7 +65,7 @@ func (s *source) connect(ctx context.Context) (*session, error) {
 	if s.session != nil || s.refused != nil {
 		return s.session, s.refused
 	}
-	session, err := login(ctx, s.settings)
+	session, err := login(ctx, s.settings, &s.wrapped)
 	if err != nil {
 		if sources.ClassOf(err) != sources.Unavailable {
 			s.refused = err
@@ -145,20 +145,6 @@ func (s *source) Close(ctx context.Context) error {
 		return nil
 	}
 	session := s.session
-	s.session, s.refused = nil, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
+	s.session, s.wrapped, s.refused = nil, wrapped{}, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
 	return session.end(ctx)
-}
-
-// adopt notes what hangs on the session's token, and bounds the document's
-// lease by the token's life: Vault revokes a lease with the token it came by.
-func (s *session) adopt(document *sources.Document, answer *answer) {
-	if answer.leased {
-		s.leased.Store(true)
-	}
-	if document.Lease.ID == "" || s.expires.IsZero() {
-		return
-	}
-	if left := time.Until(s.expires).Truncate(time.Second); left < document.Lease.Duration {
-		document.Lease.Duration, document.Lease.Renewable = left, false
-	}
 }

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -267,66 +265,4 @@ path "kv1/*" { capabilities = ["read"] }`)
 	if logins != 1 || lookups != 2 || reads != 11 {
 		t.Errorf("%d logins, %d mount look-ups and %d reads, want 1, 2 and 11: %v", logins, lookups, reads, counts)
 	}
-}
-
-// appRole makes a role with one policy, and returns its role id and a secret id.
-func (f fixture) appRole(name, policy string) (role, secret string) {
-	if _, ok := f.Read("sys/auth")["approle/"]; !ok {
-		f.EnableAuth("approle", "approle")
-	}
-	f.Policy(name, policy)
-	f.Write("auth/approle/role/"+name, map[string]any{"token_policies": name, "token_ttl": "10m"})
-	data := f.Read("auth/approle/role/" + name + "/role-id")["data"].(map[string]any)
-	made := f.Write("auth/approle/role/"+name+"/secret-id", map[string]any{})["data"].(map[string]any)
-	return data["role_id"].(string), made["secret_id"].(string)
-}
-
-func write(t *testing.T, name, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-func TestLogin(t *testing.T) {
-	f := start(t)
-	f.PutKV("db", map[string]string{"password": "s3cret"})
-	const readDB = `path "secret/data/db" { capabilities = ["read"] }`
-	const ref = "vault:secret/db#password"
-	t.Run("token file", func(t *testing.T) {
-		want(t, f.with(sourcetest.Env{"VAULT_TOKEN_FILE": write(t, "token", " "+f.RootToken+"\n")}), ref, "s3cret")
-	})
-	role, secret := f.appRole("app", readDB)
-	t.Run("AppRole", func(t *testing.T) {
-		want(t, f.with(sourcetest.Env{"VAULT_ROLE_ID": role, "VAULT_SECRET_ID": secret}), ref, "s3cret")
-		want(t, f.with(sourcetest.Env{"VAULT_ROLE_ID": role, "VAULT_SECRET_ID_FILE": write(t, "id", secret+"\n")}), ref, "s3cret")
-	})
-	t.Run("AppRole at another path", func(t *testing.T) {
-		f.EnableAuth("team/roles", "approle")
-		f.Write("auth/team/roles/role/r", map[string]any{"token_policies": "app", "role_id": "fixed"})
-		made := f.Write("auth/team/roles/role/r/secret-id", map[string]any{})["data"].(map[string]any)
-		env := f.with(sourcetest.Env{"VAULT_ROLE_ID": "fixed", "VAULT_SECRET_ID": made["secret_id"].(string), "VAULT_AUTH_PATH": "auth/team/roles"})
-		want(t, env, ref, "s3cret")
-	})
-	t.Run("the token of a login is revoked", func(t *testing.T) {
-		f.Forget()
-		want(t, f.with(sourcetest.Env{"VAULT_ROLE_ID": role, "VAULT_SECRET_ID": secret}), ref, "s3cret")
-		tokens := f.Headers("X-Vault-Token")
-		if last := tokens[len(tokens)-1]; last == "" || f.TokenValid(last) {
-			t.Error("the token still works")
-		}
-	})
-	t.Run("a given token is not revoked, unless asked for", func(t *testing.T) {
-		token := f.Token("app")
-		want(t, f.with(sourcetest.Env{"VAULT_TOKEN": token}), ref, "s3cret")
-		if !f.TokenValid(token) {
-			t.Error("the given token was revoked")
-		}
-		want(t, f.with(sourcetest.Env{"VAULT_TOKEN": token, "VAULT_REVOKE_TOKEN": "true"}), ref, "s3cret")
-		if f.TokenValid(token) {
-			t.Error("the token still works")
-		}
-	})
 }

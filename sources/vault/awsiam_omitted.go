@@ -1,0 +1,15 @@
+//go:build !no_vault && no_aws
+
+package vault
+
+import (
+	"context"
+
+	"github.com/hashicorp/vault/api"
+
+	"secret-init/sources"
+)
+
+func beginAWS(context.Context, *loginSettings) (api.AuthMethod, error) {
+	return nil, sources.Errorf(sources.Invalid, "build with AWS among its SOURCES", "cannot be read: this build leaves AWS out, and with it the login with aws")
+}
