@@ -1,5 +1,5 @@
-// Command payload is what the tests of the container helpers run in their
-// containers: it does what its arguments say, one after the other.
+// Command payload is what tests run in containers: it does what its arguments
+// say, one after the other.
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,8 +31,11 @@ func do(step, value string) error {
 		fmt.Fprintln(os.Stdout, value)
 	case "err":
 		fmt.Fprintln(os.Stderr, value)
-	case "write": // write=PATH=TEXT
+	case "write": // write=PATH=TEXT, with the folders on the way
 		path, text, _ := strings.Cut(value, "=")
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
 		return os.WriteFile(path, []byte(text), 0o600)
 	case "copyenv": // copyenv=PATH=NAME
 		path, name, _ := strings.Cut(value, "=")
@@ -45,6 +49,11 @@ func do(step, value string) error {
 		defer response.Body.Close()
 		_, err = io.Copy(os.Stdout, response.Body)
 		return err
+	case "link": // link=PATH=TARGET
+		path, target, _ := strings.Cut(value, "=")
+		return os.Symlink(target, path)
+	case "witness":
+		return tell()
 	case "wait": // for TERM
 		signals := make(chan os.Signal, 1)
 		signal.Notify(signals, syscall.SIGTERM)
