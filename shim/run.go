@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"slices"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"secret-init/shim/internal/plan"
 	"secret-init/shim/internal/privdrop"
 	"secret-init/shim/internal/secretfs"
+	"secret-init/shim/internal/signals"
 	"secret-init/sources"
 	"secret-init/sources/all"
 )
@@ -28,7 +28,7 @@ import (
 // start is the story of one start: plan, find the place, fetch, deliver,
 // drop, become the command. It returns only when that failed, and then
 // nothing that it wrote is left.
-func start(args, environ []string, ui *ui) error {
+func start(args, environ []string, order *order, ui *ui) error {
 	if err := guard(); err != nil {
 		return err
 	}
@@ -36,6 +36,7 @@ func start(args, environ []string, ui *ui) error {
 	if err != nil {
 		return err
 	}
+	s.order = order
 	ctx, done := s.deadline()
 	defer done()
 	steps := []func(context.Context) error{
@@ -43,9 +44,11 @@ func start(args, environ []string, ui *ui) error {
 		s.identify,
 		s.findProvided,
 		s.choosePlace,
-		s.fetch,
-		s.deliver,
-		s.become,
+	}
+	if s.plan.Supervise && order == nil {
+		steps = append(steps, s.handOver)
+	} else {
+		steps = append(steps, s.fetch, s.deliver, s.become)
 	}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
@@ -59,6 +62,9 @@ func start(args, environ []string, ui *ui) error {
 // startup is what is known of one start.
 type startup struct {
 	ui      *ui
+	args    []string
+	environ []string
+	order   *order // nil unless this is a supervisor's child
 	plan    *plan.Plan
 	command string         // path of the executable
 	drop    *privdrop.Drop // nil without --user
@@ -96,9 +102,9 @@ func newStartup(args, environ []string, ui *ui) (*startup, error) {
 	ui.configure(p.LogLevel, p.LogFormat)
 	if err == nil && len(p.Privileged) > 0 && !rootsOwn(configStat) {
 		err = fail(exitUsage, "chown root:root "+p.Config+" && chmod 0644 "+p.Config,
-			"%s sets privileges, and somebody other than root could have written it", p.Privileged[0])
+			"%s: only root may set privileges, and somebody else could have written this file", p.Privileged[0])
 	}
-	s := &startup{ui: ui, plan: p, provided: map[string]string{}, paths: map[string]string{}}
+	s := &startup{ui: ui, args: args, environ: environ, plan: p, provided: map[string]string{}, paths: map[string]string{}}
 	s.fetcher = &sources.Fetcher{
 		Registry: registry, Credentials: p.Credentials, Setenv: os.Setenv,
 		Settings: sources.Settings{Getenv: os.Getenv, Warn: ui.warn},
@@ -228,15 +234,9 @@ func (s *startup) isProvided(secret plan.Secret) bool {
 func (s *startup) deadline() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	ctx, cancelTimeout := context.WithTimeout(ctx, s.plan.Timeout)
-	signals := make(chan os.Signal, 16)
-	for _, signum := range []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
-		if !signal.Ignored(signum) {
-			signal.Notify(signals, signum)
-		}
-	}
 	go func() {
 		select {
-		case got := <-signals:
+		case got := <-signals.Caught:
 			cancel(interrupted{got.(syscall.Signal)})
 		case <-ctx.Done():
 		}
@@ -254,6 +254,11 @@ func (s *startup) choosePlace(context.Context) error {
 	}
 	if wanted == 0 {
 		return nil
+	}
+	if s.order != nil {
+		place, err := secretfs.Reopen(*s.order.Place)
+		s.place = place
+		return err
 	}
 	// A document of --from may have many values: the limit costs no memory.
 	size := max(16<<20, int64(wanted+1)*(s.plan.MaxSize+64<<10))
@@ -382,6 +387,11 @@ func (s *startup) execute(ctx context.Context, environ []string) error {
 	}
 	if stop, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
 		return stop
+	}
+	if s.order != nil {
+		if _, err := linux.ThreadSigmask(s.order.Mask); err != nil {
+			return err
+		}
 	}
 	err := linux.Exec(s.command, s.plan.Command, environ)
 	hint := "check the file's mode, its interpreter and its architecture"

@@ -56,7 +56,7 @@ func parseConfig(name string, content []byte) (config, Faults) {
 		return p.config, nil
 	}
 	if err != nil {
-		where, what := syntaxError(name, err)
+		where, what := syntaxError(name, content, err)
 		p.faults.add(where, sources.Errorf(sources.Invalid, "", "%s", what))
 		return p.config, p.faults
 	}
@@ -67,19 +67,44 @@ func parseConfig(name string, content []byte) (config, Faults) {
 	return p.config, p.faults
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+var (
+	yamlMessage = regexp.MustCompile(`^yaml: (?:line \d+: )?(.*)$`)
+	yamlAnchor  = regexp.MustCompile(`^unknown anchor '(.*)' referenced$`)
+)
 
-// syntaxError takes the library's message apart. It knows the line alone: a
-// syntax error's column is not in it.
-func syntaxError(name string, err error) (where, what string) {
-	match := yamlLine.FindStringSubmatch(err.Error())
-	if match == nil {
-		return name, "is not valid YAML"
+// syntaxBudget is how many bytes are read again at most to find a broken
+// line: far more than a config file of a sane size needs.
+const syntaxBudget = 1 << 20
+
+// syntaxError says where YAML is broken, and how. The library's line is often
+// missing or the one before, so the lines are tried: the file is broken from
+// the first line on with which no beginning of it can be read any more. An
+// alias's name is not repeated, for it may be a value that lacks its quotes.
+func syntaxError(name string, content []byte, err error) (where, what string) {
+	what = "is not valid YAML"
+	message := ""
+	if match := yamlMessage.FindStringSubmatch(err.Error()); match != nil {
+		message = match[1]
 	}
-	if match[1] != "" {
-		name += ":" + match[1] + ":1"
+	if match := yamlAnchor.FindStringSubmatch(message); match != nil {
+		before, _, _ := bytes.Cut(content, []byte("*"+match[1]))
+		line, column := bytes.Count(before, []byte("\n"))+1, len(before)-bytes.LastIndexByte(before, '\n')
+		return fmt.Sprintf("%s:%d:%d", name, line, column), what + ": a * stands for an anchor, and there is none of that name"
 	}
-	return name, "is not valid YAML: " + match[2]
+	if message != "" {
+		what += ": " + message
+	}
+	lines := bytes.SplitAfter(content, []byte("\n"))
+	broken, end := len(lines), len(content)
+	for budget := syntaxBudget; broken > 1; broken-- {
+		end -= len(lines[broken-1])
+		if budget -= end; budget < 0 || yaml.Unmarshal(content[:end], new(yaml.Node)) == nil {
+			break
+		}
+	}
+	line := lines[broken-1]
+	column := len(line) - len(bytes.TrimLeft(line, " \t")) + 1
+	return fmt.Sprintf("%s:%d:%d", name, broken, column), what
 }
 
 func (p *configParser) at(node *yaml.Node) string {
@@ -94,7 +119,7 @@ func (p *configParser) fault(node *yaml.Node, hint, format string, args ...any) 
 func (p *configParser) mapping(node *yaml.Node, what string, entry func(key, value *yaml.Node)) {
 	node = resolve(node)
 	if node.Kind != yaml.MappingNode {
-		if node.Tag != "!!null" {
+		if !isNull(node) {
 			p.fault(node, "write key: value", "%s is not a mapping", what)
 		}
 		return
@@ -111,6 +136,10 @@ func (p *configParser) mapping(node *yaml.Node, what string, entry func(key, val
 	}
 }
 
+func isNull(node *yaml.Node) bool {
+	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
+}
+
 func resolve(node *yaml.Node) *yaml.Node {
 	if node.Kind == yaml.AliasNode {
 		return node.Alias
@@ -124,9 +153,12 @@ func (p *configParser) topLevel(key, value *yaml.Node) {
 		return
 	}
 	option, ok := findOption(key.Value)
-	if !ok || key.Value == "config" {
-		known := append(slices.DeleteFunc(optionNames(), func(s string) bool { return s == "config" }), "secrets")
-		p.fault(key, suggest("", key.Value, known), "unknown key %q", key.Value)
+	switch {
+	case !ok:
+		p.fault(key, suggest("", key.Value, append(optionNames(), "secrets")), "unknown key %q", key.Value)
+		return
+	case option.Name == "config":
+		p.fault(key, "--config and SECRET_INIT_CONFIG do that", "a config file cannot name another")
 		return
 	}
 	text, ok := p.scalars(value)
@@ -134,13 +166,13 @@ func (p *configParser) topLevel(key, value *yaml.Node) {
 		p.fault(value, "", "%s takes a value or a list of values", key.Value)
 		return
 	}
-	p.config.settings = append(p.config.settings, setting{option, text, p.at(value)})
+	p.config.settings = append(p.config.settings, setting{option, text, p.at(value) + ": " + key.Value})
 }
 
 // scalars joins a list with commas, as the command line has it.
 func (p *configParser) scalars(node *yaml.Node) (string, bool) {
 	if node.Kind == yaml.ScalarNode {
-		return node.Value, node.Tag != "!!null"
+		return node.Value, !isNull(node)
 	}
 	var items []string
 	for _, item := range node.Content {
@@ -158,7 +190,7 @@ func (p *configParser) secret(key, value *yaml.Node) {
 		p.fault(key, "", "%q cannot be the name of a file", s.name)
 		return
 	}
-	if value.Kind == yaml.ScalarNode && value.Tag != "!!null" {
+	if value.Kind == yaml.ScalarNode && !isNull(value) {
 		s.from = value.Value
 	} else {
 		p.mapping(value, "secret "+s.name, func(k, v *yaml.Node) { p.secretField(&s, k, v) })
@@ -173,7 +205,7 @@ func (p *configParser) secretField(s *configSecret, key, value *yaml.Node) {
 		p.fault(key, suggest("", key.Value, secretFields), "unknown key %q in secret %s", key.Value, s.name)
 		return
 	}
-	if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
+	if value.Kind != yaml.ScalarNode || isNull(value) {
 		p.fault(value, "", "%s takes one value", key.Value)
 		return
 	}

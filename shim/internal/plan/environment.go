@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -29,6 +30,10 @@ func splitName(name string) (base, pathVariable string) {
 // environment and the config file's entries.
 func (p *Plan) addSecrets(entries []configSecret) Faults {
 	found, faults := p.scan()
+	unclear := map[string]bool{}
+	for _, fault := range faults {
+		unclear[fault.Where] = true
+	}
 	templates := p.parseEntries(entries, &faults)
 	found = p.takeCredentials(found, templates, &faults)
 	for _, f := range found {
@@ -40,11 +45,22 @@ func (p *Plan) addSecrets(entries []configSecret) Faults {
 		p.Secrets = append(p.Secrets, s)
 	}
 	for i, entry := range entries {
-		if err := p.addEntry(entry, templates[i]); err != nil {
-			faults.add(entry.where+": "+entry.name, err)
-		}
+		p.addEntry(entry, templates[i], unclear, &faults)
 	}
-	p.checkCollisions(&faults)
+	var clear []Secret
+	for _, s := range p.Secrets {
+		if dir, name := filepath.Split(s.Target); filepath.Clean(dir) == p.Dir && validFileName(name) {
+			// There the file itself stands, where a link to it would go.
+			s.Target = name
+		}
+		if err := p.checkPreset(&s); err != nil {
+			faults.add(s.Where, err)
+			continue
+		}
+		clear = append(clear, s)
+	}
+	p.Secrets = clear
+	checkCollisions(clear, &faults)
 	return faults
 }
 
@@ -128,39 +144,50 @@ func (p *Plan) fromVariable(f scanned) (Secret, error) {
 	if !validFileName(s.Name) {
 		return s, sources.Errorf(sources.Invalid, "name the secret in the config file", "%q cannot be the name of a file", s.Name)
 	}
-	if pathVariable == f.name {
-		if value, ok := p.lookup(base); ok && value != "" {
-			return s, bothSet(base, f.name)
-		}
-	} else if value, ok := p.lookup(pathVariable); ok && value != "" {
-		if !strings.HasPrefix(value, "/") {
-			return s, bothSet(f.name, pathVariable)
-		}
-		s.provided = value
-	}
 	p.removed[f.name] = true
 	return s, nil
 }
 
-func bothSet(name, pathVariable string) error {
-	return sources.Errorf(sources.Invalid, "unset one of them", "both %s and %s are set, and only one can be meant", name, pathVariable)
+// checkPreset looks at the two variables that say the same as a secret does:
+// NAME, and the NAME_FILE that it would set.
+func (p *Plan) checkPreset(s *Secret) error {
+	base, _ := splitName(s.Variable)
+	if base != s.Variable && base != s.replaces && p.lookup(base) != "" && !p.drops(base) {
+		return s.bothSet(base)
+	}
+	preset := p.lookup(s.Variable)
+	if preset == "" || s.Variable == s.replaces {
+		return nil
+	}
+	if !strings.HasPrefix(preset, "/") {
+		return s.bothSet(s.Variable)
+	}
+	s.provided = preset
+	return nil
+}
+
+func (s Secret) bothSet(other string) error {
+	name := s.replaces
+	if name == "" {
+		name = "the config file's " + s.Name
+	}
+	both := []string{name, other}
+	if strings.HasSuffix(name, "FILE") || strings.HasPrefix(name, "FILE__") {
+		slices.Reverse(both)
+	}
+	return sources.Errorf(sources.Invalid, "unset one of them", "%s: both %s and %s are set, and only one can be meant", s.Value, both[0], both[1])
 }
 
 // BothSet is the fault of a secret beside a NAME_FILE whose path nobody provided.
-func (s Secret) BothSet() Fault {
-	name := s.replaces
-	if name == "" {
-		name = "secret " + s.Name
-	}
-	return Fault{s.Where, bothSet(name, s.Variable)}
-}
+func (s Secret) BothSet() Fault { return Fault{s.Where, s.bothSet(s.Variable)} }
 
-func (p *Plan) lookup(name string) (string, bool) {
+// lookup is empty for a variable that is not set: an empty one counts as unset.
+func (p *Plan) lookup(name string) string {
 	i := slices.IndexFunc(p.environ, func(v variable) bool { return v.name == name })
-	if i < 0 {
-		return "", false
+	if i < 0 || name == "" {
+		return ""
 	}
-	return p.environ[i].value, true
+	return p.environ[i].value
 }
 
 // parseEntries parses what each entry is from; templates[i] belongs to
@@ -174,10 +201,7 @@ func (p *Plan) parseEntries(entries []configSecret, faults *Faults) (templates [
 			t, err = g.parse(entry.from)
 		}
 		if err == nil && entry.from != "" && len(t.Refs()) == 0 {
-			// An ordinary value has no place here: say why it is no reference.
-			if _, err = p.registry.Parse(entry.from); err == nil {
-				err = sources.Errorf(sources.Invalid, "a Vault path has a /", "%s is not a reference", entry.from)
-			}
+			err = p.notReference(entry.from)
 		}
 		faults.add(entry.where+": "+entry.name, err)
 		templates = append(templates, t)
@@ -185,52 +209,58 @@ func (p *Plan) parseEntries(entries []configSecret, faults *Faults) (templates [
 	return templates
 }
 
+// notReference says why an ordinary value is no reference. It never shows the
+// value, which may be the secret itself or a URL that holds it.
+func (p *Plan) notReference(text string) error {
+	scheme, _, _ := strings.Cut(text, ":")
+	backend, known := p.registry.Backend(scheme)
+	if known && backend.NeedsSlash {
+		return sources.Errorf(sources.Invalid, "a "+scheme+" path has a /, as in "+scheme+":secret/db#password", "from is not a reference")
+	}
+	if _, err := sources.ParseRef(text); err != nil || known {
+		return sources.Errorf(sources.Invalid, "write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password", "from is not a reference")
+	}
+	return sources.Errorf(sources.Invalid, "known schemes: "+strings.Join(p.registry.Schemes(), ", "), "from has the unknown scheme %q", scheme)
+}
+
 // addEntry adds a secret of the config file, or completes the one that a
 // variable of the same name has already made.
-func (p *Plan) addEntry(entry configSecret, value Template) error {
+func (p *Plan) addEntry(entry configSecret, value Template, unclear map[string]bool, faults *Faults) {
 	pathVariable := variableFor(entry.name) + "_FILE"
 	if entry.env != nil {
 		pathVariable = *entry.env
 	}
-	same := func(s Secret) bool { return s.Name == strings.ToLower(entry.name) && s.replaces != "" }
+	same := func(s Secret) bool {
+		named := s.Name == strings.ToLower(entry.name) || s.Variable != "" && s.Variable == pathVariable
+		return named && s.replaces != "" && !s.configured
+	}
 	if i := slices.IndexFunc(p.Secrets, same); i >= 0 {
 		s := &p.Secrets[i]
-		s.Name, s.Target, s.UID, s.GID, s.Mode = entry.name, entry.target, entry.uid, entry.gid, entry.mode
-		if entry.env != nil {
+		s.Name, s.Target, s.UID, s.GID, s.Mode, s.configured = entry.name, entry.target, entry.uid, entry.gid, entry.mode, true
+		if entry.env != nil && s.Variable != s.replaces {
 			s.Variable = pathVariable
 		}
-		return nil
+		return
 	}
-	s := Secret{
-		Name: entry.name, Where: entry.where + ": " + entry.name, Value: value, Variable: pathVariable,
-		Target: entry.target, UID: entry.uid, GID: entry.gid, Mode: entry.mode,
+	base, _ := splitName(pathVariable)
+	switch {
+	case unclear[pathVariable] || unclear[base]:
+		// The reference that may have been meant for it has its own fault.
+	case entry.from == "":
+		faults.add(entry.where+": "+entry.name, sources.Errorf(sources.Invalid, "add from: REFERENCE, or set "+variableFor(entry.name)+"=REFERENCE", "has no from"))
+	case value != nil:
+		p.Secrets = append(p.Secrets, Secret{
+			Name: entry.name, Where: entry.where + ": " + entry.name, Value: value, Variable: pathVariable,
+			Target: entry.target, UID: entry.uid, GID: entry.gid, Mode: entry.mode,
+		})
 	}
-	if entry.from == "" {
-		return sources.Errorf(sources.Invalid, "add from: REFERENCE, or set "+variableFor(entry.name)+"=REFERENCE", "has no from")
-	}
-	if pathVariable != "" {
-		base, _ := splitName(pathVariable)
-		if plain, ok := p.lookup(base); ok && plain != "" && base != pathVariable {
-			return bothSet(base, "secret "+entry.name)
-		}
-		if preset, ok := p.lookup(pathVariable); ok && preset != "" {
-			if !strings.HasPrefix(preset, "/") {
-				return bothSet(pathVariable, "secret "+entry.name)
-			}
-			s.provided = preset
-		}
-	}
-	if value != nil {
-		p.Secrets = append(p.Secrets, s)
-	}
-	return nil
 }
 
-// checkCollisions finds two secrets for one file, one link or one variable.
-func (p *Plan) checkCollisions(faults *Faults) {
+// checkCollisions finds two secrets for one name, file, link or variable.
+func checkCollisions(secrets []Secret, faults *Faults) {
 	owners := map[string]Secret{}
-	for _, s := range p.Secrets {
-		for _, what := range []string{"file " + s.FileName(), "variable " + s.Variable, "link " + s.Link()} {
+	for _, s := range secrets {
+		for _, what := range []string{"name " + s.Name, "file " + s.FileName(), "variable " + s.Variable, "link " + s.Link()} {
 			if strings.HasSuffix(what, " ") {
 				continue
 			}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"strings"
 
 	"secret-init/sources"
@@ -53,8 +54,13 @@ func (f Faults) Merged() Faults {
 	index := map[string]int{}
 	for _, fault := range f {
 		text := fault.Err.Error() + "\n" + sources.HintOf(fault.Err)
-		if i, ok := index[text]; ok && fault.Where != "" {
-			merged[i].Where += ", " + fault.Where
+		if i, ok := index[text]; ok {
+			places := strings.Split(merged[i].Where, ", ")
+			for where := range strings.SplitSeq(fault.Where, ", ") {
+				if where != "" && !slices.Contains(places, where) {
+					merged[i].Where = strings.TrimPrefix(merged[i].Where+", "+where, ", ")
+				}
+			}
 			continue
 		}
 		index[text] = len(merged)

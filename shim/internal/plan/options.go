@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,9 @@ type Options struct {
 	Existing      string
 	MaxSize       int64 // bytes
 	Timeout       time.Duration
+	Supervise     bool
+	SignalGroup   bool
+	StopGrace     time.Duration // zero for none
 	LogLevel      string
 	LogFormat     string
 }
@@ -55,7 +59,7 @@ type Option struct {
 
 // Table lists the options in the order of the manual.
 var Table = []Option{
-	{Name: "config", set: func(o *Options, v string) error { o.Config = v; return nil }},
+	{Name: "config", set: text(func(o *Options) *string { return &o.Config })},
 	{Name: "from", set: list(func(o *Options) *[]string { return &o.From })},
 	{Name: "literal", set: list(func(o *Options) *[]string { return &o.Literal })},
 	{Name: "dir", set: func(o *Options, v string) error {
@@ -65,8 +69,8 @@ var Table = []Option{
 		o.Dir = filepath.Clean(v)
 		return nil
 	}},
-	{Name: "user", Privileged: true, set: func(o *Options, v string) error { o.User = v; return nil }},
-	{Name: "owner", Privileged: true, set: func(o *Options, v string) error { o.Owner = v; return nil }},
+	{Name: "user", Privileged: true, set: text(func(o *Options) *string { return &o.User })},
+	{Name: "owner", Privileged: true, set: text(func(o *Options) *string { return &o.Owner })},
 	{Name: "keep-cap", Privileged: true, set: list(func(o *Options) *[]string { return &o.KeepCap })},
 	{Name: "allow-new-privs", Flag: true, Privileged: true, set: flag(func(o *Options) *bool { return &o.AllowNewPrivs })},
 	{Name: "keep-env", set: list(func(o *Options) *[]string { return &o.KeepEnv })},
@@ -74,6 +78,9 @@ var Table = []Option{
 	{Name: "existing", set: word(func(o *Options) *string { return &o.Existing }, "use", "replace", "error")},
 	{Name: "max-size", set: func(o *Options, v string) (err error) { o.MaxSize, err = parseSize(v); return err }},
 	{Name: "timeout", set: func(o *Options, v string) (err error) { o.Timeout, err = parseDuration(v); return err }},
+	{Name: "supervise", Flag: true, set: flag(func(o *Options) *bool { return &o.Supervise })},
+	{Name: "signal-group", Flag: true, set: flag(func(o *Options) *bool { return &o.SignalGroup })},
+	{Name: "stop-grace", set: func(o *Options, v string) (err error) { o.StopGrace, err = parseDuration(v); return err }},
 	{Name: "log-level", set: word(func(o *Options) *string { return &o.LogLevel }, "error", "warn", "info", "debug")},
 	{Name: "log-format", set: word(func(o *Options) *string { return &o.LogFormat }, "text", "json")},
 }
@@ -91,6 +98,17 @@ func findOption(name string) (Option, bool) {
 		return Option{}, false
 	}
 	return Table[i], true
+}
+
+// text refuses an empty value: --user "$APP" must not run as root when APP is unset.
+func text(field func(*Options) *string) func(*Options, string) error {
+	return func(o *Options, v string) error {
+		if v == "" {
+			return errors.New("the value is empty")
+		}
+		*field(o) = v
+		return nil
+	}
 }
 
 func list(field func(*Options) *[]string) func(*Options, string) error {
@@ -155,7 +173,7 @@ func parseSize(v string) (int64, error) {
 type setting struct {
 	option Option
 	value  string
-	where  string // "--timeout", "SECRET_INIT_TIMEOUT", "/etc/secret-init.yaml:3:1"
+	where  string // "--timeout", "SECRET_INIT_TIMEOUT", "/etc/secret-init.yaml:3:10: timeout"
 }
 
 // parseArgs splits the command line at --. Every option is --name VALUE or
@@ -167,24 +185,24 @@ func parseArgs(args []string) (settings []setting, command []string, hasCommand 
 		if arg == "--" {
 			return settings, args, true, nil
 		}
-		name, value, hasValue := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-		if !strings.HasPrefix(arg, "--") {
+		name, value, hasValue := strings.Cut(arg, "=")
+		if !strings.HasPrefix(name, "-") {
 			return nil, nil, false, sources.Errorf(sources.Invalid, "the command follows a -- of its own: secret-init [OPTION...] -- COMMAND", "unexpected argument %q", arg)
 		}
-		option, ok := findOption(name)
+		option, ok := findOption(strings.TrimPrefix(name, "--"))
 		if !ok {
-			return nil, nil, false, sources.Errorf(sources.Invalid, suggest("--", name, optionNames()), "unknown option --%s", name)
+			return nil, nil, false, sources.Errorf(sources.Invalid, suggest("--", strings.TrimLeft(name, "-"), optionNames()), "unknown option %s", name)
 		}
 		switch {
 		case hasValue:
 		case option.Flag:
 			value = "true"
-		case len(args) == 0 || args[0] == "--":
-			return nil, nil, false, sources.Errorf(sources.Invalid, "", "--%s needs a value", name)
+		case len(args) == 0 || strings.HasPrefix(args[0], "--"):
+			return nil, nil, false, sources.Errorf(sources.Invalid, "write "+name+"=VALUE", "%s needs a value", name)
 		default:
 			value, args = args[0], args[1:]
 		}
-		settings = append(settings, setting{option, value, "--" + name})
+		settings = append(settings, setting{option, value, name})
 	}
 	return settings, nil, false, nil
 }
@@ -199,17 +217,17 @@ func parseVariables(environ []string) (settings []setting, faults Faults) {
 		if !ours || isServiceLink(rest) {
 			continue
 		}
-		option, ok := findOption(strings.ToLower(strings.ReplaceAll(rest, "_", "-")))
-		if !ok {
+		i := slices.IndexFunc(Table, func(o Option) bool { return o.Variable() == name })
+		if i < 0 {
 			var known []string
 			for _, o := range Table {
 				known = append(known, o.Variable())
 			}
-			faults.add(name, sources.Errorf(sources.Invalid, suggest("", name, known), "unknown option"))
+			faults.add(name, sources.Errorf(sources.Invalid, suggest("", strings.ToUpper(name), known), "unknown option"))
 			continue
 		}
 		if value != "" {
-			settings = append(settings, setting{option, value, name})
+			settings = append(settings, setting{Table[i], value, name})
 		}
 	}
 	return settings, faults

@@ -59,6 +59,8 @@ type Secret struct {
 	Mode     uint32
 	// replaces is the variable that held the reference.
 	replaces string
+	// configured: an entry of the config file has completed it.
+	configured bool
 	// provided is the path that NAME_FILE already had, beside NAME=reference.
 	provided string
 }
@@ -92,6 +94,7 @@ func New(in Input) (*Plan, error) {
 	if err != nil {
 		return &Plan{Options: Defaults(), registry: in.Registry}, Faults{{Err: err}}
 	}
+	in.Environ = firstOnes(in.Environ)
 	fromEnv, faults := parseVariables(in.Environ)
 	file, configFaults := readConfig(in, cli, fromEnv)
 	faults = append(faults, configFaults...)
@@ -119,6 +122,20 @@ func New(in Input) (*Plan, error) {
 	return p, faults.err()
 }
 
+// firstOnes leaves out what getenv(3) would not find: all but the first
+// variable of a name, and what is no variable.
+func firstOnes(environ []string) (kept []string) {
+	seen := map[string]bool{}
+	for _, v := range environ {
+		name, _, ok := strings.Cut(v, "=")
+		if ok && !seen[name] {
+			kept = append(kept, v)
+		}
+		seen[name] = true
+	}
+	return kept
+}
+
 func readConfig(in Input, layers ...[]setting) (config, Faults) {
 	options, _ := merge(layers...)
 	named := slices.ContainsFunc(slices.Concat(layers...), func(s setting) bool { return s.option.Name == "config" })
@@ -133,12 +150,12 @@ func (p *Plan) parseFrom() (faults Faults) {
 	g := grammar{p.registry, true}
 	for _, text := range p.Options.From {
 		if wrong, meant := g.nearMiss(text); wrong != "" {
-			faults.add("--from", sources.Errorf(sources.Invalid, "write "+meant, "%s: %s", text, wrong))
+			faults.add("--from", missed(text, wrong, meant))
 			continue
 		}
 		ref, err := p.registry.Parse(text)
 		if err == nil && ref.Key != "" {
-			err = sources.Errorf(sources.Invalid, "leave the #key out, or give the secret a name in the config file", "%s: --from takes a whole document", text)
+			err = sources.Errorf(sources.Invalid, "leave the #key out, or give the secret a name in the config file", "%s: a whole document is taken, not one key", text)
 		}
 		if err != nil {
 			faults.add("--from", err)
@@ -221,14 +238,12 @@ func matches(list []string, name string) bool {
 // variables; identity overrides HOME, USER and LOGNAME, and is nil without --user.
 func (p *Plan) Environ(paths map[string]string, identity map[string]string) []string {
 	var environ []string
-	seen := map[string]bool{}
 	for _, v := range p.environ {
 		_, isPath := paths[v.name]
 		_, isIdentity := identity[v.name]
-		if p.drops(v.name) || isPath || isIdentity || seen[v.name] {
+		if p.drops(v.name) || isPath || isIdentity {
 			continue
 		}
-		seen[v.name] = true
 		value := v.value
 		if text, ok := p.rewritten[v.name]; ok {
 			value = text

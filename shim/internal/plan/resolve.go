@@ -21,47 +21,49 @@ type Lookup func(sources.Ref) (*sources.Document, error)
 // optional and absent, and of empty values.
 func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []Delivery, warnings []string, err error) {
 	var faults Faults
-	secrets := slices.Clone(p.Secrets)
-	values := map[string]sources.Secret{}
+	var members []Delivery
 	for _, ref := range p.From {
-		members, err := p.expand(documents, ref)
+		more, err := p.expand(documents, ref)
 		if absent(ref, err) {
 			warnings = append(warnings, fmt.Sprintf("--from: %v: it is optional, so nothing is taken from it", err))
 			continue
 		}
 		faults.add("--from", err)
-		for _, m := range members {
-			secrets = append(secrets, m.Secret)
-			values[m.Name] = m.Content
-		}
+		members = append(members, more...)
 	}
-	expanded := Plan{Secrets: secrets}
-	expanded.checkCollisions(&faults)
-	for _, s := range secrets {
+	for _, s := range p.Secrets {
 		if skip(s) {
 			continue
 		}
-		content, isMember := values[s.Name]
-		if !isMember {
-			var missing bool
-			var err error
-			content, missing, err = evaluate(documents, s.Value)
-			if missing {
-				warnings = append(warnings, fmt.Sprintf("%s: %v: it is optional, so there is no file", s.Where, err))
-				continue
-			}
-			if err != nil {
-				faults.add(s.Where, err)
-				continue
-			}
+		content, missing, errs := evaluate(documents, s.Value)
+		if missing != nil {
+			warnings = append(warnings, fmt.Sprintf("%s: %v: it is optional, so there is no file", s.Where, missing))
+			continue
 		}
-		if n := int64(content.Len()); n > p.MaxSize {
+		for _, err := range errs {
+			faults.add(s.Where, err)
+		}
+		if len(errs) == 0 {
+			deliveries = append(deliveries, Delivery{s, content})
+		}
+	}
+	secrets := slices.Clone(p.Secrets)
+	for _, m := range members {
+		secrets = append(secrets, m.Secret)
+		if p.lookup(m.Variable) != "" {
+			warnings = append(warnings, fmt.Sprintf("%s: %s is set already, and stays as it is", m.Where, m.Variable))
+			m.Variable = ""
+		}
+		deliveries = append(deliveries, m)
+	}
+	checkCollisions(secrets, &faults)
+	for _, d := range deliveries {
+		if n := int64(d.Content.Len()); n > p.MaxSize {
 			// The limit is no secret; the value's own length might be.
-			faults.add(s.Where, sources.Errorf(sources.Invalid, "raise it with --max-size", "%s is larger than --max-size (%d bytes)", s.Value, p.MaxSize))
+			faults.add(d.Where, sources.Errorf(sources.Invalid, "raise it with --max-size", "%s is larger than --max-size (%d bytes)", d.Value, p.MaxSize))
 		} else if n == 0 {
-			warnings = append(warnings, fmt.Sprintf("%s: the value is empty", s.Where))
+			warnings = append(warnings, fmt.Sprintf("%s: the value is empty", d.Where))
 		}
-		deliveries = append(deliveries, Delivery{s, content})
 	}
 	if err := faults.err(); err != nil {
 		for _, d := range deliveries {
@@ -76,9 +78,9 @@ func absent(ref sources.Ref, err error) bool {
 	return err != nil && ref.Optional() && sources.ClassOf(err) == sources.NotFound
 }
 
-// evaluate resolves one template. missing tells that err is no fault: a
-// reference in it is optional, and what it names does not exist.
-func evaluate(documents Lookup, t Template) (value sources.Secret, missing bool, err error) {
+// evaluate resolves one template. missing is why there is no value though
+// nothing is wrong: a reference in it is optional, and what it names does not exist.
+func evaluate(documents Lookup, t Template) (value sources.Secret, missing error, errs []error) {
 	var whole []byte
 	for _, part := range t {
 		if part.Ref == nil {
@@ -90,17 +92,26 @@ func evaluate(documents Lookup, t Template) (value sources.Secret, missing bool,
 		if err == nil {
 			secret, err = document.Select(*part.Ref)
 		}
-		if err != nil {
-			clear(whole)
-			return value, absent(*part.Ref, err), err
+		switch {
+		case absent(*part.Ref, err):
+			missing = err
+		case err != nil:
+			errs = append(errs, err)
+		case len(t) == 1:
+			return secret, nil, nil
+		default:
+			whole = append(whole, secret.Reveal()...)
+			secret.Wipe()
 		}
-		if len(t) == 1 {
-			return secret, false, nil
-		}
-		whole = append(whole, secret.Reveal()...)
-		secret.Wipe()
 	}
-	return sources.NewSecret(whole), false, nil
+	if len(errs) > 0 {
+		missing = nil
+	}
+	if missing != nil || len(errs) > 0 {
+		clear(whole)
+		return value, missing, errs
+	}
+	return sources.NewSecret(whole), nil, nil
 }
 
 // expand makes one secret of every top-level scalar of a document.

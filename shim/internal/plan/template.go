@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"secret-init/sources"
 )
@@ -59,11 +62,16 @@ func (g grammar) isReference(value string) bool {
 	}
 	for _, b := range g.schemes() {
 		if b.Scheme == scheme {
-			return rest != "" && rest[0] != ' ' && (!b.NeedsSlash || strings.Contains(path(rest), "/"))
+			return rest != "" && strings.IndexFunc(rest, blank) != 0 && (!b.NeedsSlash || strings.Contains(path(rest), "/"))
 		}
 	}
 	return false
 }
+
+// blank also knows the invisible ones that come with copied text.
+func blank(c rune) bool { return unicode.IsSpace(c) || c == '\u200b' || c == '\ufeff' }
+
+func quoteMark(c rune) bool { return strings.ContainsRune("\"'`\u201c\u201d\u2018\u2019", c) }
 
 func path(rest string) string {
 	if i := strings.IndexAny(rest, "?#"); i >= 0 {
@@ -75,27 +83,33 @@ func path(rest string) string {
 // nearMiss says what is wrong with a value that would be a reference but for
 // quotes, blanks, letter case or one wrong letter in the scheme. It is empty
 // for an ordinary value. meant is the reference that was probably meant.
+//
+// A sentence ("Vault: see https://...") and a shell's default
+// (${VAULT:-a/b}) are ordinary values, and so is the URL of another scheme.
 func (g grammar) nearMiss(value string) (wrong, meant string) {
-	plain := strings.Trim(value, " \t\r\n\"'`")
+	plain := strings.TrimFunc(value, func(c rune) bool { return blank(c) || quoteMark(c) })
 	scheme, rest, ok := strings.Cut(plain, ":")
 	if !ok || strings.ContainsAny(plain, "\n\r") {
 		return "", ""
 	}
-	trimmed := strings.TrimLeft(rest, " \t")
-	lower := strings.ToLower(strings.TrimRight(scheme, " \t"))
+	scheme, trimmed := strings.TrimRightFunc(scheme, blank), strings.TrimLeftFunc(rest, blank)
+	if strings.IndexFunc(path(trimmed), blank) >= 0 || trimmed != "" && strings.ContainsRune("-=+?", rune(trimmed[0])) {
+		return "", ""
+	}
+	lower := strings.ToLower(scheme)
 	for _, b := range g.schemes() {
 		meant = b.Scheme + ":" + trimmed
 		if !g.isReference(meant) {
 			continue
 		}
 		switch {
-		case lower != b.Scheme && (distance(lower, b.Scheme) > 1 || !strings.Contains(path(trimmed), "/") || g.knows(lower)):
+		case lower != b.Scheme && (!oneLetter(lower, b.Scheme) || !strings.Contains(path(trimmed), "/") || strings.HasPrefix(trimmed, "//") || g.knows(lower)):
 			continue
 		case lower != b.Scheme:
 			return "the scheme " + quote(scheme) + " is one letter away from " + b.Scheme, meant
-		case strings.ContainsAny(value[:1]+value[len(value)-1:], "\"'`"):
+		case quoted(value):
 			return "the reference has quotes around it, which are part of the value here", meant
-		case scheme != strings.ToLower(scheme):
+		case scheme != lower:
 			return "a scheme is written in lower case", meant
 		case value != meant:
 			return "the reference has blanks around or in it", meant
@@ -103,6 +117,30 @@ func (g grammar) nearMiss(value string) (wrong, meant string) {
 	}
 	return "", ""
 }
+
+// oneLetter: a is b with one letter wrong, missing, too many, or swapped with its neighbour.
+func oneLetter(a, b string) bool {
+	foreign := func(c rune) bool { return c != '-' && c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') }
+	return !strings.ContainsFunc(a, foreign) && !strings.HasPrefix(a, "-") && distance(a, b) == 1
+}
+
+func quoted(value string) bool {
+	trimmed := strings.TrimFunc(value, blank)
+	return trimmed != strings.TrimFunc(trimmed, quoteMark)
+}
+
+// missed is the error for a near miss.
+func missed(value, wrong, meant string) error {
+	if !quoted(value) && strings.ContainsFunc(value, blank) {
+		value = strconv.Quote(value)
+	}
+	return sources.Errorf(sources.Invalid, "write "+withoutLogin(meant), "%s: %s", withoutLogin(value), wrong)
+}
+
+var login = regexp.MustCompile(`//[^/]*@`)
+
+// withoutLogin hides who logs in and how, should a URL have been taken for a reference.
+func withoutLogin(text string) string { return login.ReplaceAllString(text, "//...@") }
 
 // knows any backend of that scheme, whether it triggers here or not.
 func (g grammar) knows(scheme string) bool {
@@ -123,7 +161,7 @@ func (g grammar) parse(value string) (Template, error) {
 		return Template{{Ref: &ref}}, nil
 	}
 	if wrong, meant := g.nearMiss(value); wrong != "" {
-		return nil, sources.Errorf(sources.Invalid, "write "+meant, "%s", wrong)
+		return nil, missed(value, wrong, meant)
 	}
 	return g.composite(value)
 }
@@ -144,7 +182,7 @@ func (g grammar) composite(value string) (Template, error) {
 		switch {
 		case !g.isReference(inner):
 			if wrong, meant := g.nearMiss(inner); wrong != "" && closed {
-				return nil, sources.Errorf(sources.Invalid, "write ${"+meant+"}", "in ${%s}: %s", inner, wrong)
+				return nil, missed("${"+inner+"}", wrong, "${"+meant+"}")
 			}
 			literal += "${"
 			rest = after
@@ -177,7 +215,10 @@ func (g grammar) composite(value string) (Template, error) {
 func (g grammar) reference(text string) (sources.Ref, error) {
 	ref, err := g.registry.Parse(text)
 	if err == nil && ref.Prefix() != "" {
-		return ref, sources.Errorf(sources.Invalid, "leave it out, or use --from", "%s: prefix belongs to --from", text)
+		err = sources.Errorf(sources.Invalid, "leave it out, or use --from", "%s: prefix belongs to --from", text)
+	}
+	if e, ok := err.(*sources.Error); ok {
+		e.Subject, e.What = withoutLogin(e.Subject), withoutLogin(e.What)
 	}
 	return ref, err
 }
