@@ -39,6 +39,13 @@ func newClient(settings sources.Settings) (*client, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if proxy := settings.Getenv("VAULT_PROXY_ADDR"); proxy != "" {
+		u, err := url.Parse(proxy)
+		if err != nil || u.Host == "" {
+			return nil, sources.Errorf(sources.Invalid, "it has the form http://HOST:3128", "cannot be read: VAULT_PROXY_ADDR is not the URL of a proxy")
+		}
+		transport.Proxy = http.ProxyURL(u)
+	}
 	config := &api.Config{
 		HttpClient: &http.Client{Transport: transport, CheckRedirect: checkRedirect},
 		// Fetcher retries, and follows no standby to a host of its choice.
@@ -106,10 +113,15 @@ type bounded struct{ http.RoundTripper }
 
 func (b bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := b.RoundTripper.RoundTrip(req)
-	if err == nil {
-		resp.Body = http.MaxBytesReader(nil, resp.Body, maxBody)
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	if resp.ContentLength > maxBody {
+		_ = resp.Body.Close()
+		return nil, &http.MaxBytesError{Limit: maxBody}
+	}
+	resp.Body = http.MaxBytesReader(nil, resp.Body, maxBody)
+	return resp, nil
 }
 
 func (c *client) withNamespace(namespace string) *client {

@@ -164,11 +164,10 @@ func redirected(a *answer) *sources.Error {
 	if err == nil && location.Host != "" {
 		hint = fmt.Sprintf("the token goes to no other server: set VAULT_ADDR=%s://%s if that is Vault", location.Scheme, location.Host)
 	}
-	class := sources.Invalid
 	if a.status == http.StatusTemporaryRedirect {
-		class = sources.Unavailable
+		return sources.Errorf(sources.Unavailable, hint, "cannot be read: this Vault node is a standby, and redirects to another server (307)")
 	}
-	return sources.Errorf(class, hint, "cannot be read: VAULT_ADDR answers with a redirect to another server (%d)", a.status)
+	return sources.Errorf(sources.Invalid, hint, "cannot be read: VAULT_ADDR answers with a redirect to another server (%d)", a.status)
 }
 
 // connectionError says why there was no answer. It uses types, not texts: a

@@ -4,6 +4,7 @@ package vault_test
 
 import (
 	"bytes"
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -11,7 +12,10 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -20,6 +24,7 @@ import (
 
 	"secret-init/sources"
 	"secret-init/sources/sourcetest"
+	"secret-init/sources/vault"
 	"secret-init/tools/servers"
 )
 
@@ -82,6 +87,16 @@ func (f fixture) errorCases(t *testing.T) []errorCase {
 		{name: "an unknown way to log in", ref: db, env: sourcetest.Env{"VAULT_AUTH_METHOD": "kerberos"}},
 		{name: "a token and a token file", ref: db, env: sourcetest.Env{"VAULT_TOKEN_FILE": "/nonexistent/token"}},
 		{name: "a token file that does not exist", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": "/nonexistent/token"}},
+		{name: "a user without a password", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "ldap", "VAULT_USERNAME": "app"}},
+		{name: "a user of which directory", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_USERNAME": "app"}},
+		{name: "kubernetes without a role", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes"}},
+		{name: "kubernetes outside of Kubernetes", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes", "VAULT_ROLE": "app"}},
+		{name: "jwt without a token", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "jwt", "VAULT_ROLE": "app"}},
+		{name: "cert without a certificate", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "cert"}},
+		{name: "a certificate without its key", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_CLIENT_CERT": "/nonexistent/cert.pem"}},
+		{name: "a wrapping token that was used", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_WRAPPED_TOKEN": wrong}},
+		{name: "a wrapped secret id without a role id", ref: db,
+			env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_WRAPPED_TOKEN": f.Wrap(http.MethodPut, "auth/approle/role/app/secret-id", map[string]any{})}},
 		{name: "a wrong token", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": wrong}},
 		{name: "a token that lacks the policy", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": f.Token("nothing")}},
 		{name: "a token that lacks the policy for a request", ref: "vault:transit/decrypt/app?method=write&ciphertext=x", class: sources.Denied,
@@ -122,6 +137,7 @@ func (f fixture) errorCases(t *testing.T) []errorCase {
 		{name: "a web page (stand-in)", ref: db, before: f.canned(200, http.Header{"Content-Type": {"text/html; charset=utf-8"}}, "<html>"+sourcetest.Canary)},
 		{name: "JSON that breaks off (stand-in)", ref: db, before: f.canned(200, nil, `{"data": {"data": {"password": "`+sourcetest.Canary)},
 		{name: "an answer of 33 MiB (stand-in)", ref: db, before: f.canned(200, nil, strings.Repeat(" ", 33<<20))},
+		{name: "an answer that says it has 33 MiB (stand-in)", ref: db, before: f.canned(200, http.Header{"Content-Length": {"34603008"}}, "{")},
 		// The last: it stays so.
 		{name: "sealed", ref: db, class: sources.Unavailable, before: f.Seal},
 	}
@@ -141,7 +157,7 @@ func TestErrors(t *testing.T) {
 			}
 			env := maps.Clone(f.env)
 			maps.Copy(env, c.env)
-			timeout := 5 * time.Second
+			timeout := 20 * time.Second
 			if c.class == sources.Unavailable {
 				timeout = 300 * time.Millisecond
 			}
@@ -202,11 +218,43 @@ func TestRetry(t *testing.T) {
 			}
 		})
 	}
+	t.Run("Vault's own rate limit", func(t *testing.T) {
+		f.Write("sys/quotas/rate-limit/slow", map[string]any{"path": "secret/", "rate": 1, "interval": "1s"})
+		defer f.Write("sys/quotas/rate-limit/slow", map[string]any{"path": "secret/", "rate": 1000, "interval": "1s"})
+		f.Forget()
+		_, errs := fetch(t, f.env, "vault:secret/db?version=1#password", "vault:secret/db#password")
+		if errs[0] != nil || errs[1] != nil {
+			t.Error(errs)
+		}
+		if n := f.Requests()["GET secret/data/db"]; n < 3 {
+			t.Errorf("%d reads: the limit was never met", n)
+		}
+	})
 	t.Run("sealed, and unsealed in time", func(t *testing.T) {
 		f.Seal()
-		time.AfterFunc(300*time.Millisecond, f.Unseal)
-		want(t, f.env, "vault:secret/db#password", "s3cret")
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			want(t, f.env, "vault:secret/db#password", "s3cret")
+		}()
+		time.Sleep(300 * time.Millisecond)
+		f.Unseal()
+		<-done
 	})
+}
+
+// TestStandby has a real cluster: a standby asks the active node, and without
+// one says so.
+func TestStandby(t *testing.T) {
+	active, standby := servers.StartVaultPair(t)
+	active.Write("kv1/db", map[string]string{"password": "s3cret"})
+	env := sourcetest.Env{"VAULT_ADDR": standby.Address, "VAULT_TOKEN": active.RootToken}
+	want(t, env, "vault:kv1/db#password", "s3cret")
+	active.Seal()
+	_, errs := fetchWithin(t, 2*time.Second, env, "vault:kv1/db#password")
+	if sources.ClassOf(errs[0]) != sources.Unavailable || !strings.Contains(errs[0].Error(), "is a standby") {
+		t.Error(errs[0])
+	}
 }
 
 func TestRedirect(t *testing.T) {
@@ -218,7 +266,7 @@ func TestRedirect(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		f.canned(status, http.Header{"Location": {other.URL + "/v1/secret/data/db"}}, "")()
 		_, errs := fetchWithin(t, 300*time.Millisecond, f.env, "vault:secret/db#password")
-		if errs[0] == nil || !strings.Contains(errs[0].Error(), "redirect to another server") {
+		if errs[0] == nil || !strings.Contains(errs[0].Error(), "to another server") {
 			t.Errorf("%d: %v", status, errs[0])
 		}
 	}
@@ -228,6 +276,85 @@ func TestRedirect(t *testing.T) {
 	f.canned(307, http.Header{"Location": {"/v1/secret/data/moved"}}, "")()
 	f.PutKV("moved", map[string]string{"password": "same server"})
 	want(t, f.env, "vault:secret/db#password", "same server")
+}
+
+// TestDeadline: neither a login nor a revocation outlives its context, and
+// Fetcher is not there to cut it off.
+func TestDeadline(t *testing.T) {
+	f := start(t)
+	f.PutKV("db", map[string]string{"password": "s3cret"})
+	role, secret := f.appRole("app", readDB)
+	hang := func(path string) {
+		f.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == path {
+				// The server notices that the client is gone only once it has read the body.
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-r.Context().Done()
+			}
+			return r.URL.Path == path
+		})
+	}
+	env := f.with(sourcetest.Env{"VAULT_ROLE_ID": role, "VAULT_SECRET_ID": secret})
+	within := func(what string, call func(context.Context) error) {
+		const timeout = 200 * time.Millisecond
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		started := time.Now()
+		if err := call(ctx); sources.ClassOf(err) != sources.Unavailable || err == nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if late := time.Since(started) - timeout; late > 100*time.Millisecond {
+			t.Errorf("%s: %v after the deadline", what, late)
+		}
+	}
+	source, err := vault.Backend.Open(fetcher(t, env).Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := sources.Ref{Scheme: "vault", Path: "secret/db"}
+	read := func(ctx context.Context) error { _, err := source.Fetch(ctx, doc); return err }
+	for _, path := range []string{"/v1/auth/approle/login", "/v1/sys/internal/ui/mounts/secret/db", "/v1/secret/data/db"} {
+		hang(path)
+		within(path, read)
+	}
+	f.Forget()
+	if err := read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hang("/v1/auth/token/revoke-self")
+	within("revocation", source.Close)
+}
+
+// TestRoads are the ways to a server that is not simply at a host and a port.
+func TestRoads(t *testing.T) {
+	f := start(t)
+	f.PutKV("db", map[string]string{"password": "s3cret"})
+	target, err := url.Parse(f.Direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Run("a unix socket", func(t *testing.T) {
+		listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: httputil.NewSingleHostReverseProxy(target), ReadHeaderTimeout: time.Minute}
+		go func() { _ = server.Serve(listener) }()
+		t.Cleanup(func() { _ = server.Close() })
+		want(t, f.with(sourcetest.Env{"VAULT_ADDR": "unix://" + listener.Addr().String(), "VAULT_TOKEN": f.RootToken}), ref, "s3cret")
+	})
+	t.Run("a proxy", func(t *testing.T) {
+		var asked atomic.Value
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked.Store(r.URL.Host)
+			httputil.NewSingleHostReverseProxy(target).ServeHTTP(w, r)
+		}))
+		t.Cleanup(proxy.Close)
+		want(t, f.with(sourcetest.Env{"VAULT_ADDR": "http://vault.test:8200", "VAULT_TOKEN": f.RootToken, "VAULT_PROXY_ADDR": proxy.URL}), ref, "s3cret")
+		if asked.Load() != "vault.test:8200" {
+			t.Errorf("the proxy was asked for %v", asked.Load())
+		}
+	})
 }
 
 func TestTLS(t *testing.T) {

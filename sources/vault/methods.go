@@ -190,7 +190,7 @@ func beginKubernetes(_ context.Context, l *loginSettings) (api.AuthMethod, error
 	if l.has("VAULT_JWT") {
 		jwt, err = l.needSecret(l.name, "VAULT_JWT")
 	} else {
-		jwt, err = readSecret("the service account", serviceAccountToken)
+		jwt, err = readSecret("the login with kubernetes needs", serviceAccountToken)
 	}
 	if err != nil {
 		return nil, err

@@ -42,10 +42,11 @@ func (s settingsReader) needSecret(method, name string) (string, error) {
 	case file == "":
 		return "", sources.Errorf(sources.Invalid, fmt.Sprintf("set %s or %s_FILE", name, name), "cannot be read: the login with %s needs %s", method, name)
 	}
-	return readSecret(name+"_FILE", file)
+	return readSecret(name+"_FILE names", file)
 }
 
-func readSecret(name, file string) (string, error) {
+// readSecret reads a file; what begins the sentence that ends in the file's name.
+func readSecret(what, file string) (string, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
 		class, why := sources.Invalid, "it cannot be read"
@@ -55,7 +56,7 @@ func readSecret(name, file string) (string, error) {
 		case errors.Is(err, os.ErrPermission):
 			class, why = sources.Denied, "permission denied"
 		}
-		return "", sources.Errorf(class, "is it mounted into the container, and readable?", "cannot be read: %s names %s: %s", name, file, why)
+		return "", sources.Errorf(class, "is it mounted into the container, and readable?", "cannot be read: %s %s: %s", what, file, why)
 	}
 	value := strings.TrimSpace(string(content))
 	if value == "" {

@@ -51,7 +51,7 @@ func fetcher(t *testing.T, env sourcetest.Env) *sources.Fetcher {
 // fetch reads refs with one fetcher, closes it, and gives the selected values and errors.
 func fetch(t *testing.T, env sourcetest.Env, refs ...string) (values []string, errs []error) {
 	t.Helper()
-	return fetchWithin(t, 5*time.Second, env, refs...)
+	return fetchWithin(t, 20*time.Second, env, refs...)
 }
 
 func fetchWithin(t *testing.T, timeout time.Duration, env sourcetest.Env, refs ...string) (values []string, errs []error) {

@@ -40,16 +40,20 @@ type Vault struct {
 }
 
 const vaultConfig = `
-storage "inmem" {}
+%s
 disable_mlock = true
+api_addr      = "http://127.0.0.1:%[2]s"
+cluster_addr  = "http://127.0.0.1:%[3]s"
 listener "tcp" {
-  address     = "127.0.0.1:%s"
-  tls_disable = true
+  address         = "127.0.0.1:%[2]s"
+  cluster_address = "127.0.0.1:%[3]s"
+  tls_disable     = true
 }
 listener "tcp" {
-  address       = "127.0.0.1:%s"
-  tls_cert_file = "%s"
-  tls_key_file  = "%s"
+  address         = "127.0.0.1:%[4]s"
+  cluster_address = "127.0.0.1:%[5]s"
+  tls_cert_file   = "%[6]s"
+  tls_key_file    = "%[7]s"
 }
 `
 
@@ -57,13 +61,56 @@ listener "tcp" {
 // a machine needs the binary that `make tools` builds, or bao or vault on PATH.
 func StartVault(tb testing.TB) *Vault {
 	tb.Helper()
+	v := runVault(tb, `storage "inmem" {}`)
+	v.initialise()
+	v.Unseal()
+	v.Enable("secret", "kv", map[string]string{"version": "2"})
+	v.Enable("kv1", "kv", map[string]string{"version": "1"})
+	// A new KV version 2 mount answers 400 until it has set itself up.
+	WaitFor(tb, "the KV mount", func(ctx context.Context) bool {
+		_, err := v.call(ctx, http.MethodGet, "secret/config", nil)
+		return err == nil
+	})
+	return v
+}
+
+// StartVaultPair starts a cluster of two: the second is a standby of the
+// first. With the first sealed it finds no active node, since two of two are
+// needed to choose one.
+func StartVaultPair(tb testing.TB) (active, standby *Vault) {
+	tb.Helper()
+	storage := func(node string) string {
+		return fmt.Sprintf("storage \"raft\" {\n  path = %q\n  node_id = %q\n}", tb.TempDir(), node)
+	}
+	active = runVault(tb, storage("a"))
+	active.initialise()
+	active.Unseal()
+	WaitFor(tb, "the first node's election", func(ctx context.Context) bool {
+		_, err := active.call(ctx, http.MethodPut, "sys/mounts/kv1", map[string]any{"type": "kv"})
+		return err == nil
+	})
+	standby = runVault(tb, storage("b"))
+	standby.RootToken, standby.unsealKey = active.RootToken, active.unsealKey
+	standby.Write("sys/storage/raft/join", map[string]any{"leader_api_addr": active.Direct})
+	// Joining answers before it has been done.
+	WaitFor(tb, "the standby", func(ctx context.Context) bool {
+		_, _ = standby.call(ctx, http.MethodPut, "sys/unseal", map[string]any{"key": active.unsealKey})
+		_, err := standby.call(ctx, http.MethodGet, "sys/health?standbyok=true", nil)
+		return err == nil
+	})
+	return active, standby
+}
+
+// runVault runs a server that is neither initialised nor unsealed.
+func runVault(tb testing.TB, storage string) *Vault {
+	tb.Helper()
 	binary := Tool(tb, "vault", "bao")
 	dir := tb.TempDir()
 	port, tlsPort := FreePort(tb), FreePort(tb)
 	ca := NewCA(tb, "vault test authority")
 	cert := ca.Issue(tb, "localhost")
 	config := filepath.Join(dir, "vault.hcl")
-	text := fmt.Sprintf(vaultConfig, port, tlsPort, cert.CertFile, cert.KeyFile)
+	text := fmt.Sprintf(vaultConfig, storage, port, FreePort(tb), tlsPort, FreePort(tb), cert.CertFile, cert.KeyFile)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		tb.Fatal(err)
 	}
@@ -79,18 +126,14 @@ func StartVault(tb testing.TB) *Vault {
 		_, err := v.call(ctx, http.MethodGet, "sys/seal-status", nil)
 		return err == nil
 	})
+	return v
+}
+
+func (v *Vault) initialise() {
+	v.tb.Helper()
 	initialised := v.Write("sys/init", map[string]any{"secret_shares": 1, "secret_threshold": 1})
 	v.RootToken = initialised["root_token"].(string)
 	v.unsealKey = initialised["keys"].([]any)[0].(string)
-	v.Unseal()
-	v.Enable("secret", "kv", map[string]string{"version": "2"})
-	v.Enable("kv1", "kv", map[string]string{"version": "1"})
-	// A new KV version 2 mount answers 400 until it has set itself up.
-	WaitFor(tb, "the KV mount", func(ctx context.Context) bool {
-		_, err := v.call(ctx, http.MethodGet, "secret/config", nil)
-		return err == nil
-	})
-	return v
 }
 
 func (v *Vault) startProxy() string {
@@ -250,7 +293,8 @@ func (v *Vault) request(ctx context.Context, method, path string, body any, head
 		payload = nil
 	}
 	// The path may hold characters that a URL must escape.
-	target := v.Direct + (&url.URL{Path: "/v1/" + path}).EscapedPath()
+	path, query, _ := strings.Cut(path, "?")
+	target := v.Direct + (&url.URL{Path: "/v1/" + path, RawQuery: query}).String()
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(payload))
 	if err != nil {
 		return nil, err
