@@ -60,7 +60,7 @@ func readSecret(what, file string) (string, error) {
 	}
 	value := strings.TrimSpace(string(content))
 	if value == "" {
-		return "", sources.Errorf(sources.Invalid, "", "cannot be read: %s names an empty file, %s", name, file)
+		return "", sources.Errorf(sources.Invalid, "", "cannot be read: %s %s: it is empty", what, file)
 	}
 	return value, nil
 }
