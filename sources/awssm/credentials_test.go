@@ -3,7 +3,6 @@
 package awssm_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"secret-init/sources"
-	"secret-init/sources/awssm"
 	"secret-init/sources/sourcetest"
 	"secret-init/tools/servers"
 )
@@ -49,19 +47,8 @@ func fetchAs(t *testing.T, m *servers.Moto, env map[string]string, timeout time.
 		key, _, _ = strings.Cut(credential, "/")
 		_, _ = io.WriteString(w, `{"SecretString": "value"}`)
 	})
-	for name, value := range env {
-		t.Setenv(name, value)
-	}
-	registry := sources.NewRegistry(awssm.Backend)
-	ref, err := registry.Parse("aws-sm:db")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), timeout)
-	defer cancel()
-	fetcher := &sources.Fetcher{Registry: registry, Settings: sources.Settings{Getenv: os.Getenv}}
-	err = fetcher.Fetch(ctx, []sources.Ref{ref})[0].Err
-	return key, err
+	_, errs := fetchWithin(t, timeout, env, nil, "aws-sm:db")
+	return key, errs[0]
 }
 
 func TestCredentials(t *testing.T) {

@@ -74,7 +74,13 @@ func TestConformance(t *testing.T) {
 // fetchEach reads several references with one Fetcher.
 func fetchEach(t *testing.T, h sourcetest.Harness, refs ...string) (documents []*sources.Document, errs []error) {
 	t.Helper()
-	for name, value := range h.Env {
+	return fetchWithin(t, 10*time.Second, h.Env, refs...)
+}
+
+// fetchWithin also selects what each reference points to, for its error.
+func fetchWithin(t *testing.T, timeout time.Duration, env map[string]string, refs ...string) (documents []*sources.Document, errs []error) {
+	t.Helper()
+	for name, value := range env {
 		t.Setenv(name, value)
 	}
 	registry := sources.NewRegistry(awsssm.Backend)
@@ -91,10 +97,14 @@ func fetchEach(t *testing.T, h sourcetest.Harness, refs ...string) (documents []
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
-	for _, fetched := range fetcher.Fetch(ctx, parsed) {
-		documents, errs = append(documents, fetched.Document), append(errs, fetched.Err)
+	for i, fetched := range fetcher.Fetch(ctx, parsed) {
+		err := fetched.Err
+		if err == nil {
+			_, err = fetched.Document.Select(parsed[i])
+		}
+		documents, errs = append(documents, fetched.Document), append(errs, err)
 	}
 	return documents, errs
 }
@@ -240,7 +250,7 @@ func TestWholePath(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documents, errs := fetchEach(t, h, path.String(), "aws-ssm:/app/prod/#KEY_07")
+	documents, errs := fetchEach(t, h, path.String()+"#KEY_00", "aws-ssm:/app/prod/#KEY_07")
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
@@ -261,45 +271,12 @@ func TestWholePath(t *testing.T) {
 
 	// A nested name keeps its slash: what a file may be called is not for the source to say.
 	m.PutParameter(t, region, "/app/prod/nested/KEY", "String", "deep")
-	documents, errs = fetchEach(t, h, "aws-ssm:/app/prod/")
+	documents, errs = fetchEach(t, h, "aws-ssm:/app/prod/#nested/KEY")
 	if errs[0] != nil {
 		t.Fatal(errs[0])
 	}
 	if members, err = documents[0].Members(path); err != nil || members[23].Name != "nested/KEY" {
 		t.Errorf("the last member is %v, error %v", members[len(members)-1].Name, err)
-	}
-
-	_, err = h.Fetch(t, h.Env, "aws-ssm:/nothing/#x")
-	wantError(t, err, sources.NotFound, "aws-ssm /nothing/ has no parameter below it in eu-central-1",
-		"see what is there: aws ssm get-parameters-by-path --region eu-central-1 --recursive --path /nothing/")
-	_, err = h.Fetch(t, h.Env, "aws-ssm:/app/prod/")
-	wantError(t, err, sources.Invalid, "aws-ssm /app/prod/ is a set of names, not one value", "name one with #key, or take all with --from")
-}
-
-func TestErrors(t *testing.T) {
-	m := servers.StartMoto(t)
-	h := harness(m, "")
-	for _, c := range []struct {
-		operation, code, ref string
-		class                sources.Class
-		text, hint           string
-	}{
-		{"GetParametersByPath", "AccessDeniedException", "aws-ssm:/app/prod/?region=us-gov-west-1#x", sources.Denied,
-			"aws-ssm /app/prod/ may not be read: AWS denies it (AccessDeniedException)",
-			"allow ssm:GetParametersByPath on arn:aws-us-gov:ssm:us-gov-west-1:*:parameter/app/prod and arn:aws-us-gov:ssm:us-gov-west-1:*:parameter/app/prod/*, and kms:Decrypt on its key where that is your own"},
-		{"GetParameters", "AccessDeniedException", "aws-ssm:arn:aws-cn:ssm:cn-north-1:123456789012:parameter/db:3", sources.Denied,
-			"aws-ssm arn:aws-cn:ssm:cn-north-1:123456789012:parameter/db may not be read: AWS denies it (AccessDeniedException)",
-			"allow ssm:GetParameters on arn:aws-cn:ssm:cn-north-1:123456789012:parameter/db, and kms:Decrypt on its key where that is your own"},
-		{"GetParameters", "InvalidKeyId", "aws-ssm:/db", sources.Denied, "aws-ssm /db cannot be decrypted by AWS (InvalidKeyId)",
-			"allow kms:Decrypt on its KMS key, and see that the key is enabled"},
-		{"GetParameters", "ValidationException", "aws-ssm:/db", sources.Invalid, "aws-ssm /db is not something that Parameter Store can be asked for (ValidationException)",
-			"check the name, the version and the label"},
-		{"GetParameters", "ExpiredTokenException", "aws-ssm:/db", sources.Denied, "aws-ssm /db was refused: AWS does not accept the credentials (ExpiredTokenException)",
-			"the credentials have expired: get new ones"},
-	} {
-		m.AnswerError(c.operation, http.StatusBadRequest, c.code, "the message holds "+sourcetest.Canary)
-		_, err := h.Fetch(t, h.Env, c.ref)
-		wantError(t, err, c.class, c.text, c.hint)
 	}
 }
 

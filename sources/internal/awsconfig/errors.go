@@ -18,6 +18,8 @@ import (
 	"secret-init/sources"
 )
 
+const patience = "--timeout sets how long to try"
+
 // Request is what AWS was asked for, in the words of an IAM policy.
 type Request struct {
 	// Action is one or more IAM actions, "secretsmanager:GetSecretValue".
@@ -79,22 +81,27 @@ func (r Request) Translate(ctx context.Context, err error) *sources.Error {
 	if e := r.FromCode(code); e != nil {
 		return e
 	}
-	status := 0
+	// Everything that happens once a request is made carries a status; 0 where
+	// there was no answer.
+	status, made := 0, false
 	if s, ok := errors.AsType[interface {
 		error
 		HTTPStatusCode() int
 	}](err); ok {
-		status = s.HTTPStatusCode()
+		status, made = s.HTTPStatusCode(), true
 	}
 	switch {
 	case errors.Is(err, errTooLarge):
 		return sources.Errorf(sources.Invalid, "", "was answered with more than %d MiB", maxBody>>20)
 	case status >= 500 || status == http.StatusTooManyRequests:
-		return sources.Errorf(sources.Unavailable, "", "was not answered: AWS says %d %s", status, orStatus(code, status))
+		return sources.Errorf(sources.Unavailable, patience, "was answered with %d %s", status, orStatus(code, status))
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		return r.denied(orStatus(code, status))
 	case status >= 300:
 		return sources.Errorf(sources.Invalid, "is AWS_ENDPOINT_URL, where it is set, the right one?", "was refused: AWS says %d %s", status, orStatus(code, status))
+	case !made && ctx.Err() == nil:
+		return sources.Errorf(sources.Invalid, "check AWS_REGION, AWS_ENDPOINT_URL, AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
+			"was not asked for: the AWS settings give no address to ask")
 	}
 	return networkError(ctx, err)
 }
@@ -110,9 +117,9 @@ func (r Request) FromCode(code string) *sources.Error {
 	case code == "AccessDenied" || code == "AccessDeniedException" || code == "UnauthorizedOperation":
 		return r.denied(code)
 	case throttled:
-		return sources.Errorf(sources.Unavailable, "", "was not answered: too many requests (%s)", code)
+		return sources.Errorf(sources.Unavailable, patience, "was throttled (%s)", code)
 	case code == "InternalFailure" || code == "InternalServiceError" || code == "InternalServerError" || code == "ServiceUnavailable":
-		return sources.Errorf(sources.Unavailable, "", "was not answered: AWS has a fault of its own (%s)", code)
+		return sources.Errorf(sources.Unavailable, patience, "met a fault of AWS (%s)", code)
 	}
 	return nil
 }
