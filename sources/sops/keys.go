@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/getsops/sops/v3"
 	"github.com/getsops/sops/v3/age"
@@ -36,7 +39,9 @@ import (
 // dataKey obtains the key that the values are encrypted with, by the first
 // of the file's keys that works, in the order in which the sops command tries.
 func (s source) dataKey(ctx context.Context, tree *sops.Tree) ([]byte, error) {
-	service := &keyService{ctx: ctx, keys: map[string]keys.MasterKey{}}
+	ctx, cancel := slightlyEarlier(ctx)
+	defer cancel()
+	service := &keyService{ctx: ctx, source: s, keys: map[string]keys.MasterKey{}}
 	for _, group := range tree.Metadata.KeyGroups {
 		for _, key := range group {
 			// Every key holds an encryption of its own, which names it.
@@ -50,12 +55,23 @@ func (s source) dataKey(ctx context.Context, tree *sops.Tree) ([]byte, error) {
 	return nil, s.keyError(tree, service.failures)
 }
 
+// slightlyEarlier ends before ctx does, so that a key service that never
+// answers is named in an error, and not left behind with it.
+func slightlyEarlier(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, 200*time.Millisecond)))
+}
+
 // keyService decrypts data keys in this process, as the library's own does,
 // but within a context, and remembers what failed.
 type keyService struct {
 	// LocalClient provides Encrypt, which is never called.
 	keyservice.LocalClient
 	ctx      context.Context
+	source   source
 	keys     map[string]keys.MasterKey
 	failures []failure
 }
@@ -72,6 +88,9 @@ func (s *keyService) Decrypt(_ context.Context, request *keyservice.DecryptReque
 	if key == nil {
 		return nil, errors.New("no such key")
 	}
+	if pgpKey, ok := key.(*pgp.MasterKey); ok {
+		preparePGP(s.ctx, pgpKey, s.source.agent)
+	}
 	var plain []byte
 	var err error
 	if bound, ok := key.(interface {
@@ -83,6 +102,12 @@ func (s *keyService) Decrypt(_ context.Context, request *keyservice.DecryptReque
 	}
 	if err != nil {
 		why, unavailable := classify(err)
+		if s.ctx.Err() == nil {
+			s.source.answers.Store(describe(key), why)
+		} else if before, ok := s.source.answers.Load(describe(key)); ok && before != "" {
+			// This try was cut short, and an earlier one was not.
+			why = before.(string)
+		}
 		s.failures = append(s.failures, failure{key, why, unavailable})
 		return nil, err
 	}
@@ -92,7 +117,14 @@ func (s *keyService) Decrypt(_ context.Context, request *keyservice.DecryptReque
 // classify says why a key service refused, in words of our own, and whether
 // it may answer another time.
 func classify(err error) (why string, unavailable bool) {
-	code := 0
+	var operation *smithy.OperationError
+	// Without credentials the AWS SDK asks the instance metadata, and fails to connect.
+	for e := err; errors.As(e, &operation); e = operation.Err {
+		if operation.ServiceID == "ec2imds" {
+			return "was not asked, since no AWS credentials were found", false
+		}
+	}
+	code, name := 0, ""
 	if e, ok := errors.AsType[*vault.ResponseError](err); ok {
 		code = e.StatusCode
 	} else if e, ok := errors.AsType[*azcore.ResponseError](err); ok {
@@ -100,22 +132,18 @@ func classify(err error) (why string, unavailable bool) {
 	} else if e, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		code = e.HTTPStatusCode()
 	}
-	// Without credentials the AWS SDK asks the instance metadata, and fails to connect.
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if operation, ok := e.(*smithy.OperationError); ok && operation.ServiceID == "ec2imds" {
-			return "no AWS credentials were found", false
-		}
-	}
-	if e, ok := errors.AsType[smithy.APIError](err); ok && strings.Contains(e.ErrorCode(), "Throttling") {
-		return "answers " + e.ErrorCode(), true
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		name = e.ErrorCode()
+	} else if code != 0 {
+		name = http.StatusText(code)
 	}
 	if s, ok := status.FromError(err); ok {
 		return "answers " + s.Code().String(), slices.Contains([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded}, s.Code())
 	}
 	if code != 0 {
-		return fmt.Sprintf("answers %d %s", code, http.StatusText(code)), code >= 500 || code == http.StatusTooManyRequests
+		return fmt.Sprintf("answers %d %s", code, name), code >= 500 || code == http.StatusTooManyRequests || strings.Contains(name, "Throttling")
 	}
-	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) {
 		return "does not answer", true
 	}
 	return "", false
@@ -137,14 +165,15 @@ func (s source) keyError(tree *sops.Tree, failures []failure) error {
 	if groups := len(tree.Metadata.KeyGroups); groups > 1 {
 		what = fmt.Sprintf("cannot be decrypted: it takes keys of %d of its %d key groups", max(tree.Metadata.ShamirThreshold, 1), groups)
 	}
-	class := sources.Denied
+	class, hint := sources.Denied, s.keyHint(tree)
 	if len(down) > 0 {
 		class = sources.Unavailable
+		hint += "; can this host reach it? --timeout sets how long to try"
 	}
 	if both := append(down, refused...); len(both) > 0 {
 		what += " (" + strings.Join(both, "; ") + ")"
 	}
-	return sources.Errorf(class, s.keyHint(tree), "%s", printable(what))
+	return sources.Errorf(class, hint, "%s", printable(what))
 }
 
 // keyHint names the keys of the file and, for each kind, the settings.
@@ -210,18 +239,25 @@ func (s source) settingFor(key keys.MasterKey) string {
 	return "it needs a newer secret-init"
 }
 
-// ageSetting looks at what is set: a key that is there and is none is a
+// ageSetting looks at what is set: a key that is there and does not fit is a
 // different fault from one that is missing.
 func (s source) ageSetting() string {
-	text := s.getenv(age.SopsAgeKeyEnv)
-	if text == "" {
-		return "set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE to the file with the age key"
+	if text := s.getenv(age.SopsAgeKeyEnv); text != "" {
+		var identities age.ParsedIdentities
+		if identities.Import(strings.Fields(text)...) != nil {
+			return "SOPS_AGE_KEY is set, but is not an age key (AGE-SECRET-KEY-1...)"
+		}
+		return "SOPS_AGE_KEY is set, but is the key of another recipient"
 	}
-	var identities age.ParsedIdentities
-	if identities.Import(strings.Fields(text)...) != nil {
-		return "SOPS_AGE_KEY is set, but is not an age key (AGE-SECRET-KEY-1...)"
+	if path := s.getenv(age.SopsAgeKeyFileEnv); path != "" {
+		file, err := os.Open(path)
+		if err != nil {
+			return "SOPS_AGE_KEY_FILE is set, but that file cannot be read"
+		}
+		_ = file.Close()
+		return "SOPS_AGE_KEY_FILE is set, but that file has no age key of this recipient"
 	}
-	return "SOPS_AGE_KEY is set, but is the key of another recipient"
+	return "set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE to the file with the age key"
 }
 
 // printable keeps what a file says of its own keys to one line.

@@ -30,11 +30,16 @@ import (
 // maxSize bounds the encrypted file, in bytes.
 const maxSize = 16 << 20
 
-type source struct{ getenv func(string) string }
+type source struct {
+	getenv func(string) string
+	agent  *gpgAgent
+	// answers is what each key service said last.
+	answers *sync.Map
+}
 
 func open(settings sources.Settings) (sources.Source, error) {
 	silence()
-	return source{settings.Getenv}, nil
+	return source{settings.Getenv, &gpgAgent{}, &sync.Map{}}, nil
 }
 
 // errFatal is what the library's loggers panic with instead of ending the
@@ -50,7 +55,8 @@ var silence = sync.OnceFunc(func() {
 	}
 })
 
-func (source) Close(context.Context) error { return nil }
+// Close ends the gpg-agent that was started for us.
+func (s source) Close(ctx context.Context) error { return s.agent.stop(ctx) }
 
 // Fetch reads and decrypts one file. The library's functions are not all
 // bound to a context, so they run beside it: what is late is left behind.
