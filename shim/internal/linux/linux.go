@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,11 +43,14 @@ func OpenAt(dir int, name string, flags int, mode uint32) (int, error) {
 	return fd, err
 }
 
-// OpenBeneath opens name below dir and follows no symbolic link on the way
-// (openat2(2), Linux 5.6). Before that kernel, and under a seccomp profile
-// that does not know the call, a name of one component gets the same from
-// O_NOFOLLOW.
+// OpenBeneath opens name, one component, below dir and follows no symbolic
+// link (openat2(2), Linux 5.6). Before that kernel, and under a seccomp
+// profile that does not know the call, O_NOFOLLOW does the same for a name of
+// one component; any other name is refused.
 func OpenBeneath(dir int, name string, flags int) (int, error) {
+	if name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+		return -1, os.NewSyscallError("openat2", unix.EXDEV)
+	}
 	how := &unix.OpenHow{
 		Flags:   uint64(flags | always),
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
@@ -60,6 +64,12 @@ func OpenBeneath(dir int, name string, flags int) (int, error) {
 		return OpenAt(dir, name, flags|unix.O_NOFOLLOW, 0)
 	}
 	return fd, err
+}
+
+// OpenUnnamed opens a new file that has no name (O_TMPFILE in open(2)), which
+// nothing can be left behind of.
+func OpenUnnamed(dir int) (int, error) {
+	return OpenAt(dir, ".", unix.O_TMPFILE|unix.O_WRONLY, 0)
 }
 
 // Close closes a descriptor; there is nothing to do about a failure.
@@ -221,20 +231,20 @@ func SetGroups(gids []int) error {
 		list[i] = uint32(gid)
 	}
 	return retry("setgroups", func() error {
-		return errno(unix.RawSyscall(unix.SYS_SETGROUPS, uintptr(len(list)), uintptr(unsafe.Pointer(unsafe.SliceData(list))), 0))
+		return errno(unix.RawSyscall(sysSetgroups, uintptr(len(list)), uintptr(unsafe.Pointer(unsafe.SliceData(list))), 0))
 	})
 }
 
 // SetGID sets the real, effective and saved group id.
 func SetGID(gid int) error {
 	id := uintptr(gid)
-	return retry("setresgid", func() error { return errno(unix.RawSyscall(unix.SYS_SETRESGID, id, id, id)) })
+	return retry("setresgid", func() error { return errno(unix.RawSyscall(sysSetresgid, id, id, id)) })
 }
 
 // SetUID sets the real, effective and saved user id.
 func SetUID(uid int) error {
 	id := uintptr(uid)
-	return retry("setresuid", func() error { return errno(unix.RawSyscall(unix.SYS_SETRESUID, id, id, id)) })
+	return retry("setresuid", func() error { return errno(unix.RawSyscall(sysSetresuid, id, id, id)) })
 }
 
 func errno(_, _ uintptr, e unix.Errno) error {
@@ -242,6 +252,45 @@ func errno(_, _ uintptr, e unix.Errno) error {
 		return nil
 	}
 	return e
+}
+
+// Memfd makes an anonymous file in memory (memfd_create(2)) that can be
+// sealed and, where the kernel knows how (Linux 6.3), never be executed. name
+// is for /proc alone.
+func Memfd(name string) (int, error) {
+	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd := -1
+	create := func(flags int) error {
+		return retry("memfd_create", func() (err error) {
+			fd, err = unix.MemfdCreate(name, flags)
+			return err
+		})
+	}
+	err := create(flags | unix.MFD_NOEXEC_SEAL)
+	if errors.Is(err, unix.EINVAL) {
+		err = create(flags)
+	}
+	return fd, err
+}
+
+// Seal forbids any further change of a memfd, its seals among them
+// (F_ADD_SEALS in fcntl(2)).
+func Seal(fd int) error {
+	return retry("fcntl(F_ADD_SEALS)", func() error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_WRITE|unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+		return err
+	})
+}
+
+// DupInherited duplicates a descriptor to the first free number from lowest
+// up, for a command to inherit: without close-on-exec.
+func DupInherited(fd, lowest int) (int, error) {
+	dup := -1
+	err := retry("fcntl(F_DUPFD)", func() (err error) {
+		dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD, lowest)
+		return err
+	})
+	return dup, err
 }
 
 // FileCapabilities reports whether the file grants capabilities when it is

@@ -3,6 +3,7 @@ package privdrop
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -47,6 +48,9 @@ func (d Drop) Check() error {
 		return err
 	}
 	now := Current()
+	if d.To.UID == 0 && len(d.Keep) > 0 {
+		return errors.New("capabilities are kept for a user other than root: root has all that the container has")
+	}
 	if now.UID != 0 && now.UID != d.To.UID && !held(capability.CAP_SETUID) {
 		return fmt.Errorf("cannot become user %s: the container already runs as uid %d and may not change that", d.To, now.UID)
 	}
@@ -132,14 +136,17 @@ func (d Drop) Apply() (boundingKept bool, err error) {
 		if err := linux.SetGroups(d.To.Groups); err != nil {
 			return boundingKept, err
 		}
-		if err := linux.SetGID(d.To.GID); err != nil {
-			return boundingKept, err
-		}
 	}
-	if d.changesUID(now) {
-		if err := linux.SetUID(d.To.UID); err != nil {
-			return boundingKept, err
-		}
+	// Even when they are the same: the saved ids may not be.
+	if err := linux.SetGID(d.To.GID); err != nil {
+		return boundingKept, err
+	}
+	if err := linux.SetUID(d.To.UID); err != nil {
+		return boundingKept, err
+	}
+	// The change of uid set it to fs.suid_dumpable, and the values are still here.
+	if err := linux.NotDumpable(); err != nil {
+		return boundingKept, err
 	}
 	if !root {
 		caps.Clear(capability.CAPS)

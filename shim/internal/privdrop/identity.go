@@ -3,7 +3,6 @@
 package privdrop
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -34,33 +33,42 @@ type Database struct{ Passwd, Group string }
 var System = Database{Passwd: "/etc/passwd", Group: "/etc/group"}
 
 // Lookup resolves USER[:GROUP]; each is a name or a number. The rules are
-// gosu's (github.com/tianon/gosu), but for two: a number without a passwd
-// entry needs its group, and a malformed line is no entry, never uid 0.
+// gosu's (github.com/tianon/gosu), where an empty USER is the current one, but
+// for two: a number without a passwd entry needs its group, and a malformed
+// line is no entry, never uid 0.
 func (db Database) Lookup(spec string) (Identity, error) {
-	name, group, hasGroup := strings.Cut(spec, ":")
-	if name == "" || hasGroup && group == "" {
-		return Identity{}, fmt.Errorf("user %q is not of the form USER[:GROUP]", spec)
+	name, group, _ := strings.Cut(spec, ":")
+	for _, part := range []string{name, group} {
+		if looksNumeric(part) && !isID(part) {
+			return Identity{}, fmt.Errorf("user %q: %w", spec, errRange)
+		}
 	}
-	passwd, err := wellFormed(db.Passwd, 7, 2, 3)
+	passwd, err := wellFormed(db.Passwd, 4, 2, 3)
 	if err != nil {
 		return Identity{}, err
 	}
-	groups, err := wellFormed(db.Group, 4, 2)
+	groups, err := wellFormed(db.Group, 3, 2)
 	if err != nil {
 		return Identity{}, err
 	}
-	if _, err := strconv.Atoi(name); err == nil && !hasGroup && !hasUser(passwd, name) {
+	now := Current()
+	entry := entryOf(passwd, name, now.UID)
+	if entry == nil && group == "" && name != "" && isID(name) {
 		return Identity{}, fmt.Errorf("uid %s has no entry in %s, so its group is not known: write %s:GROUP", name, db.Passwd, name)
 	}
-	found, err := user.GetExecUser(spec, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(groups))
+	defaults := &user.ExecUser{Uid: now.UID, Gid: now.GID, Home: "/"}
+	found, err := user.GetExecUser(spec, defaults, bytes.NewReader(passwd), bytes.NewReader(groups))
 	if err != nil {
 		return Identity{}, translate(err, spec, db)
 	}
 	id := Identity{UID: found.Uid, GID: found.Gid, Groups: append([]int{found.Gid}, found.Sgids...), Home: found.Home}
 	slices.Sort(id.Groups)
 	id.Groups = slices.Compact(id.Groups)
-	if entry := entryOf(passwd, found.Uid, name); entry != nil {
+	if entry != nil {
 		id.Name = entry.Name
+	}
+	if id.Home == "" {
+		id.Home = "/"
 	}
 	return id, nil
 }
@@ -78,19 +86,26 @@ func translate(err error, spec string, db Database) error {
 
 // LookupUser is the uid of one user, as in a secret's uid.
 func (db Database) LookupUser(name string) (int, error) {
-	if uid, err := strconv.Atoi(name); err == nil && uid >= 0 {
-		return uid, nil
+	if looksNumeric(name) {
+		return number(name)
 	}
-	id, err := db.Lookup(name)
-	return id.UID, err
+	passwd, err := wellFormed(db.Passwd, 4, 2, 3)
+	if err != nil {
+		return 0, err
+	}
+	entry := entryOf(passwd, name, -1)
+	if entry == nil {
+		return 0, fmt.Errorf("user %q is not in %s", name, db.Passwd)
+	}
+	return entry.Uid, nil
 }
 
 // LookupGroup is the gid of one group, as in a secret's gid.
 func (db Database) LookupGroup(name string) (int, error) {
-	if gid, err := strconv.Atoi(name); err == nil && gid >= 0 {
-		return gid, nil
+	if looksNumeric(name) {
+		return number(name)
 	}
-	groups, err := wellFormed(db.Group, 4, 2)
+	groups, err := wellFormed(db.Group, 3, 2)
 	if err != nil {
 		return 0, err
 	}
@@ -113,44 +128,65 @@ func wellFormed(path string, fields int, numeric ...int) ([]byte, error) {
 		return nil, err
 	}
 	var kept bytes.Buffer
-	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
-		parts := strings.Split(lines.Text(), ":")
-		valid := len(parts) >= fields && parts[0] != ""
+	for line := range strings.Lines(string(content)) {
+		line = strings.TrimSpace(line)
+		parts := strings.Split(line, ":")
+		valid := len(parts) >= fields && parts[0] != "" && parts[0][0] != '#'
 		for _, i := range numeric {
 			valid = valid && isID(parts[i])
 		}
 		if valid {
-			kept.WriteString(lines.Text())
+			kept.WriteString(line)
 			kept.WriteByte('\n')
 		}
 	}
 	return kept.Bytes(), nil
 }
 
+// errRange: 32 bits with a sign, as container engines have it. The largest
+// unsigned number would mean "leave as it is" to chown(2) and setresuid(2).
+var errRange = errors.New("ids are numbers from 0 to 2147483647")
+
 func isID(text string) bool {
 	_, err := strconv.ParseUint(text, 10, 31)
 	return err == nil
 }
 
-func hasUser(passwd []byte, name string) bool {
-	uid, err := strconv.Atoi(name)
-	return entryOf(passwd, uid, name) != nil && err == nil
+// looksNumeric: whoever wrote it meant a number, be it none that can be had.
+func looksNumeric(text string) bool {
+	digits := strings.TrimLeft(text, "+-")
+	return digits != "" && strings.Trim(digits, "0123456789") == ""
 }
 
-// entryOf prefers the entry of that name: several may share one uid.
-func entryOf(passwd []byte, uid int, name string) *user.User {
-	list, err := user.ParsePasswdFilter(bytes.NewReader(passwd), func(u user.User) bool { return u.Uid == uid || u.Name == name })
+func number(text string) (int, error) {
+	if !isID(text) {
+		return 0, fmt.Errorf("%q: %w", text, errRange)
+	}
+	return strconv.Atoi(text)
+}
+
+// entryOf is the first entry of a name, of a number, or of the current user
+// when name is empty; nil for none. A number is never taken for a name.
+func entryOf(passwd []byte, name string, current int) *user.User {
+	uid, numeric := current, name == ""
+	if isID(name) {
+		uid, _ = strconv.Atoi(name)
+		numeric = true
+	}
+	list, err := user.ParsePasswdFilter(bytes.NewReader(passwd), func(u user.User) bool {
+		return numeric && u.Uid == uid || !numeric && u.Name == name
+	})
 	if err != nil || len(list) == 0 {
 		return nil
-	}
-	if i := slices.IndexFunc(list, func(u user.User) bool { return u.Name == name }); i >= 0 {
-		return &list[i]
 	}
 	return &list[0]
 }
 
 // Current is who the process is now.
-func Current() Identity {
+func Current() Identity { return current() }
+
+// current is a variable, so that a test can be somebody else.
+var current = func() Identity {
 	id := Identity{UID: os.Geteuid(), GID: os.Getegid()}
 	id.Groups, _ = os.Getgroups()
 	return id

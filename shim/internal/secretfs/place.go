@@ -11,9 +11,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"secret-init/shim/internal/linux"
@@ -25,12 +25,10 @@ var (
 	sharedShm  = "/dev/shm"
 	ipcNS      = "/proc/self/ns/ipc"
 	shmPattern = "secret-init-"
+	// sharedDirs are everybody's: as the place for the files they stay as
+	// they are, sticky, since making them root's alone would break other programs.
+	sharedDirs = []string{"/dev/shm", "/tmp", "/var/tmp"}
 )
-
-// ownSource is how mountinfo names a mount of ours.
-const ownSource = "secret-init"
-
-const ownFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // initialIPC is the inode of the initial IPC namespace (PROC_IPC_INIT_INO in
 // the kernel's include/linux/proc_ns.h): that of the host.
@@ -59,7 +57,10 @@ type Place struct {
 	// NoSwap: the kernel keeps this tmpfs out of swap.
 	NoSwap bool
 
+	// created are directories that were made for the place, outermost first.
+	created  []string
 	fd       int
+	readOnly bool
 	undo     []func()
 	warnings []string
 }
@@ -90,6 +91,7 @@ func (e *NoPlaceError) Hint() string {
 // promises, and opens it. size is how many bytes of files a mount of our own
 // must hold. Nothing is left behind when it fails.
 func Choose(dir string, size int64) (*Place, error) {
+	dir = filepath.Clean(dir)
 	p := &Place{fd: -1}
 	steps := []func(dir string, size int64) error{p.useExisting, p.mountOwn, p.useShm}
 	for _, step := range steps {
@@ -102,52 +104,25 @@ func Choose(dir string, size int64) (*Place, error) {
 	return nil, &NoPlaceError{Dir: dir, Rejected: p.Rejected, UID: os.Geteuid()}
 }
 
-func (p *Place) useExisting(dir string, _ int64) error {
-	if p.reopenOwn(dir) {
+// useExisting takes dir as it is.
+func (p *Place) useExisting(dir string, size int64) error {
+	if p.reopenOwn(dir, size) {
 		return nil
 	}
 	created, err := createInMemory(dir)
 	if err != nil {
 		return err
 	}
-	fd, err := openExisting(dir)
+	fd, err := p.openExisting(dir)
 	if err != nil {
 		removeDirs(created)
 		return err
 	}
 	p.fd, p.Path, p.Kind = fd, dir, Existing
-	p.undo = append(p.undo, func() { removeDirs(created) })
+	p.NoSwap = neverSwapped(dir)
+	p.madeDirs(created)
 	return nil
 }
-
-// reopenOwn takes up the mount of an earlier start in the same mount
-// namespace, as when a service is restarted on a host: it was left read-only.
-func (p *Place) reopenOwn(dir string) bool {
-	if !isOwnMount(dir) {
-		return false
-	}
-	if linux.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_BIND|ownFlags, "") != nil {
-		return false
-	}
-	fd, err := linux.OpenDir(dir)
-	if err != nil {
-		return false
-	}
-	p.fd, p.Path, p.Kind = fd, dir, OwnMount
-	p.undo = append(p.undo, p.makeReadOnly)
-	return true
-}
-
-func (p *Place) makeReadOnly() {
-	_ = linux.Mount("", p.Path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|ownFlags, "")
-}
-
-func isOwnMount(dir string) bool {
-	found, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
-	return err == nil && len(found) > 0 && isOwn(found[len(found)-1])
-}
-
-func isOwn(m *mountinfo.Info) bool { return m.FSType == "tmpfs" && m.Source == ownSource }
 
 // createInMemory makes dir where only it is missing: /run may be a tmpfs.
 func createInMemory(dir string) (created []string, err error) {
@@ -173,10 +148,10 @@ func createInMemory(dir string) (created []string, err error) {
 	return created, nil
 }
 
-func openExisting(dir string) (fd int, err error) {
-	real, err := filepath.EvalSymlinks(dir)
+func (p *Place) openExisting(dir string) (fd int, err error) {
+	real, err := resolve(dir, true)
 	if err != nil {
-		return -1, fmt.Errorf("%s: %w", dir, bare(err))
+		return -1, fmt.Errorf("%s: %w", dir, err)
 	}
 	fd, err = linux.OpenDir(real)
 	if err != nil {
@@ -184,13 +159,30 @@ func openExisting(dir string) (fd int, err error) {
 	}
 	err = checkMemory(fd, dir)
 	if err == nil {
-		err = takeOver(fd, dir)
+		err = p.takeOver(fd, dir, real)
+	}
+	if err == nil {
+		err = stillThere(fd, real)
 	}
 	if err != nil {
 		linux.Close(fd)
 		return -1, err
 	}
 	return fd, nil
+}
+
+// stillThere: until the directory was ours, its owner could put another one
+// in its place, from which the command would read other files.
+func stillThere(fd int, path string) error {
+	opened, err := linux.Fstat(fd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, bare(err))
+	}
+	now, err := linux.LstatAt(unix.AT_FDCWD, path)
+	if err != nil || now.Dev != opened.Dev || now.Ino != opened.Ino {
+		return fmt.Errorf("%s was replaced by another directory meanwhile", path)
+	}
+	return nil
 }
 
 func checkMemory(fd int, name string) error {
@@ -208,28 +200,35 @@ func checkMemory(fd int, name string) error {
 }
 
 // takeOver makes a directory one that only we can change: in a start as root
-// it becomes root's, 0755. Otherwise it must be ours, or root's and sticky.
-func takeOver(fd int, name string) error {
+// it becomes root's, 0755. Otherwise it must be ours, or root's and sticky, or
+// a volume that the platform has opened to everybody (as the kubelet does).
+func (p *Place) takeOver(fd int, name, real string) error {
 	stat, err := linux.Fstat(fd)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, bare(err))
 	}
-	uid := uint32(os.Geteuid())
-	if uid == 0 {
+	mode := stat.Mode & 0o7777
+	switch uid := uint32(os.Geteuid()); {
+	case uid == 0 && slices.Contains(sharedDirs, real) && stat.Uid == 0 && mode&unix.S_ISVTX != 0:
+	case uid == 0:
 		if stat.Uid != 0 || stat.Gid != 0 {
 			if err := linux.Fchown(fd, 0, 0); err != nil {
 				return fmt.Errorf("%s belongs to uid %d and cannot be made root's: %w", name, stat.Uid, bare(err))
 			}
 		}
-		if stat.Mode&0o7777 != 0o755 {
+		if mode != 0o755 {
 			if err := linux.Fchmod(fd, 0o755); err != nil {
 				return fmt.Errorf("%s: mode 0755: %w", name, bare(err))
 			}
 		}
-	} else if stat.Uid != uid && stat.Uid != 0 {
-		return fmt.Errorf("%s belongs to uid %d", name, stat.Uid)
-	} else if stat.Uid == 0 && stat.Mode&0o022 != 0 && stat.Mode&unix.S_ISVTX == 0 {
-		return fmt.Errorf("%s can be changed by others (mode %04o)", name, stat.Mode&0o7777)
+	case stat.Uid == uid && mode&0o022 != 0:
+		if err := linux.Fchmod(fd, mode&0o755); err != nil {
+			return fmt.Errorf("%s: mode %04o: %w", name, mode&0o755, bare(err))
+		}
+	case stat.Uid == 0 && changeable(stat) && isMountpoint(real):
+		p.warn("%s can be changed by every user of the container (mode %04o)", name, mode)
+	case changeable(stat):
+		return changeableError(name, stat)
 	}
 	if err := probeWrite(fd); err != nil {
 		return fmt.Errorf("%s cannot be written: %w", name, bare(err))
@@ -237,73 +236,14 @@ func takeOver(fd int, name string) error {
 	return nil
 }
 
-// probeWrite creates and removes a file: access(2) would ask for the real
-// uid, and knows nothing of capabilities that were dropped.
-func probeWrite(dir int) error {
-	name := temporaryName()
-	fd, err := linux.OpenAt(dir, name, unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	linux.Close(fd)
-	return linux.UnlinkAt(dir, name)
-}
-
-// mountOwn mounts a tmpfs on dir when nothing there would be hidden, else on
-// a directory of our own.
-func (p *Place) mountOwn(dir string, size int64) error {
-	target := dir
-	if !emptyAndBare(dir) {
-		target = ownMount
-	}
-	created, err := makeDirs(target)
-	if err != nil {
-		return fmt.Errorf("no tmpfs of our own: %s: %w", target, bare(err))
-	}
-	data := fmt.Sprintf("mode=0755,size=%d", size)
-	// noswap is known from Linux 6.4 on (tmpfs(5)).
-	err = linux.Mount(ownSource, target, "tmpfs", ownFlags, data+",noswap")
-	p.NoSwap = err == nil
-	if errors.Is(err, unix.EINVAL) {
-		err = linux.Mount(ownSource, target, "tmpfs", ownFlags, data)
-	}
-	if err != nil {
-		removeDirs(created)
-		return fmt.Errorf("no tmpfs of our own: %w", bare(err))
-	}
-	fd, err := linux.OpenDir(target)
-	if err == nil {
-		err = checkMemory(fd, target)
-	}
-	if err != nil {
-		_ = linux.Unmount(target)
-		removeDirs(created)
-		return fmt.Errorf("no tmpfs of our own: %w", bare(err))
-	}
-	p.fd, p.Path, p.Kind = fd, target, OwnMount
-	p.undo = append(p.undo, func() { removeDirs(created) }, func() { _ = linux.Unmount(target) })
-	if target != dir {
-		p.setLinkDir(dir)
-	}
-	return nil
-}
-
-// emptyAndBare: a mount on dir would hide neither a file nor another mount.
-func emptyAndBare(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(entries) > 0 {
-		return false
-	}
-	beneath, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
-	return err == nil && len(beneath) == 0
-}
-
 // useShm takes a directory with a random name in the container's /dev/shm.
 func (p *Place) useShm(dir string, _ int64) error {
-	if ns, err := os.Readlink(ipcNS); err == nil && ns == initialIPC {
+	if ns, err := os.Readlink(ipcNS); err != nil {
+		return fmt.Errorf("%s may be the host's own: its IPC namespace cannot be read: %w", sharedShm, bare(err))
+	} else if ns == initialIPC {
 		return fmt.Errorf("%s is the host's own (IPC namespace of the host), where files outlive the container", sharedShm)
 	}
-	shm, err := linux.OpenDir(sharedShm)
+	shm, err := openGuarded(sharedShm)
 	if err != nil {
 		return fmt.Errorf("%s: %w", sharedShm, bare(err))
 	}
@@ -311,7 +251,9 @@ func (p *Place) useShm(dir string, _ int64) error {
 	if err := checkMemory(shm, sharedShm); err != nil {
 		return err
 	}
-	name := shmPattern + rand.Text()
+	container := thisContainer()
+	container.sweep(shm)
+	name := container.shmPrefix() + rand.Text()
 	if err := linux.MkdirAt(shm, name, 0o700); err != nil {
 		return fmt.Errorf("%s: %w", sharedShm, bare(err))
 	}
@@ -325,19 +267,21 @@ func (p *Place) useShm(dir string, _ int64) error {
 		return fmt.Errorf("%s: %w", path, bare(err))
 	}
 	p.fd, p.Path, p.Kind = fd, path, Shm
+	p.NoSwap = neverSwapped(sharedShm)
 	p.undo = append(p.undo, func() { _ = os.Remove(path) })
 	p.setLinkDir(dir)
 	return nil
 }
 
-// setLinkDir uses dir for links when it is a directory that we can write;
-// without one, NAME_FILE says the real path, which is as good.
+// setLinkDir uses dir for links when it is a directory that we can write and
+// nobody else can change; without one, NAME_FILE says the real path, which is
+// as good.
 func (p *Place) setLinkDir(dir string) {
 	created, err := makeDirs(dir)
 	if err != nil {
 		return
 	}
-	fd, err := linux.OpenDir(dir)
+	fd, err := openGuarded(dir)
 	if err == nil {
 		err = probeWrite(fd)
 		linux.Close(fd)
@@ -347,43 +291,11 @@ func (p *Place) setLinkDir(dir string) {
 		return
 	}
 	p.LinkDir = dir
+	p.madeDirs(created)
+}
+
+// madeDirs notes directories that go with the place when it is taken back.
+func (p *Place) madeDirs(created []string) {
+	p.created = append(p.created, created...)
 	p.undo = append(p.undo, func() { removeDirs(created) })
-}
-
-// makeDirs creates path and its missing parents, and lists those it created, outermost first.
-func makeDirs(path string) (created []string, err error) {
-	for missing := path; ; missing = filepath.Dir(missing) {
-		if _, err := os.Stat(missing); err == nil || missing == filepath.Dir(missing) {
-			break
-		}
-		created = append([]string{missing}, created...)
-	}
-	for i, dir := range created {
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			removeDirs(created[:i])
-			return nil, err
-		}
-		// The umask is the user's, not ours.
-		if err := os.Chmod(dir, 0o755); err != nil {
-			removeDirs(created[:i+1])
-			return nil, err
-		}
-	}
-	return created, nil
-}
-
-func removeDirs(created []string) {
-	for i := len(created) - 1; i >= 0; i-- {
-		_ = os.Remove(created[i])
-	}
-}
-
-func temporaryName() string { return ".secret-init-" + rand.Text() }
-
-// bare leaves the reason alone: "operation not permitted", without the call.
-func bare(err error) error {
-	if errno, ok := errors.AsType[unix.Errno](err); ok {
-		return errno
-	}
-	return err
 }

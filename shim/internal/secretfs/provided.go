@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"secret-init/shim/internal/linux"
@@ -36,22 +35,17 @@ func Provided(path string, reader Reader) bool {
 	if err != nil || file.Mode&unix.S_IFMT != unix.S_IFREG || leftover(real) {
 		return false
 	}
-	if filesystem, err := linux.Fstatfs(fd); err == nil && filesystem.ReadOnly && onOwnMount(real) {
+	if filesystem, err := linux.Fstatfs(fd); err == nil && filesystem.ReadOnly && onOtherMount(real) {
 		return true
 	}
 	return file.Uid == 0 && !writable(file, reader) && rootsAllTheWay(path, reader) && rootsAllTheWay(real, reader)
 }
 
-// onOwnMount: the file, or a directory above it, is a mount point other than
+// onOtherMount: the file, or a directory above it, is a mount point other than
 // the root, and not one that we made.
-func onOwnMount(path string) bool {
-	above, err := mountinfo.GetMounts(mountinfo.ParentsFilter(path))
-	if err != nil {
-		return false
-	}
-	return slices.ContainsFunc(above, func(m *mountinfo.Info) bool {
-		return m.Mountpoint != "/" && !isOwn(m)
-	})
+func onOtherMount(path string) bool {
+	m := mountOf(path)
+	return m != nil && m.Mountpoint != "/" && !isOwn(m)
 }
 
 // rootsAllTheWay: the reader cannot swap the file by way of a directory.
@@ -89,23 +83,43 @@ func leftover(path string) bool {
 		return false
 	}
 	defer linux.Close(dir)
-	p := Place{fd: dir}
-	return slices.Contains(p.readManifest(), filepath.Base(path))
+	return slices.Contains(ownNames(dir), filepath.Base(path))
 }
 
-// Readable reports whether the reader may read a provided file, by its mode.
+// Readable reports whether the reader may read a provided file, by its mode
+// and those of the directories above it.
 func Readable(path string, reader Reader) bool {
+	if reader.UID == 0 {
+		return true
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return false
+	}
+	if !permits(real, 0o4, reader) {
+		return false
+	}
+	for dir := filepath.Dir(real); ; dir = filepath.Dir(dir) {
+		if !permits(dir, 0o1, reader) {
+			return false
+		}
+		if dir == "/" {
+			return true
+		}
+	}
+}
+
+// permits: the one class of the mode that the reader is in has the bit.
+func permits(path string, bit uint32, reader Reader) bool {
 	var stat unix.Stat_t
 	if unix.Stat(path, &stat) != nil {
 		return false
 	}
 	switch {
-	case reader.UID == 0:
-		return true
 	case stat.Uid == uint32(reader.UID):
-		return stat.Mode&0o400 != 0
+		bit <<= 6
 	case slices.Contains(reader.Groups, int(stat.Gid)):
-		return stat.Mode&0o040 != 0
+		bit <<= 3
 	}
-	return stat.Mode&0o004 != 0
+	return stat.Mode&bit != 0
 }
