@@ -3,11 +3,14 @@
 package vault_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -282,10 +285,25 @@ func TestAWS(t *testing.T) {
 		"access_key": "AKIATEST", "secret_key": "test"})
 	f.Write("auth/aws/role/app", map[string]any{"auth_type": "iam", "bound_iam_principal_arn": "arn:aws:iam::123456789012:user/moto",
 		"resolve_aws_unique_ids": false, "token_policies": "app"})
+	var stsEndpoints []string
+	f.Intercept(func(_ http.ResponseWriter, r *http.Request) bool {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		var login struct {
+			URL []byte `json:"iam_request_url"`
+		}
+		if json.Unmarshal(body, &login) == nil && login.URL != nil {
+			stsEndpoints = append(stsEndpoints, string(login.URL))
+		}
+		return false
+	})
 	env["VAULT_ROLE"], env["VAULT_AWS_IAM_SERVER_ID"] = "app", "vault.test"
 	want(t, env, ref, "s3cret")
 	env["VAULT_AWS_STS_REGION"] = "eu-central-1"
 	want(t, env, ref, "s3cret")
+	if got := strings.Join(stsEndpoints, " "); got != "https://sts.amazonaws.com/ https://sts.eu-central-1.amazonaws.com/" {
+		t.Errorf("signed for %s", got)
+	}
 	if n := moto.Requests("GetCallerIdentity"); n == 0 {
 		t.Error("Vault has not sent the request on")
 	}
