@@ -19,7 +19,7 @@ BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help build image demo test integration lint cover tools clean
+.PHONY: help build image demo test integration lint cover bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ integration: build tools ## real servers, containers and attacks; needs root, gc
 cover: tools ## coverage of each package, from all tests
 	$(GO) test -tags integration -timeout 30m -coverpkg=./shim/...,./sources/... -coverprofile=coverage.out ./...
 	@tools/coverage.sh coverage.out
+
+bench: build $(BIN)/sops ## seconds per start, beside the command alone
+	$(GO) test -run '^$$' -bench . -benchtime 100x ./bench
 
 lint: $(BIN)/golangci-lint ## the linters; the layers among them
 	$(BIN)/golangci-lint run --build-tags integration ./...

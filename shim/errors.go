@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 
 	"secret-init/shim/internal/plan"
@@ -96,17 +97,15 @@ func hintOf(err error) string {
 		return "give the tmpfs more room: docker run --tmpfs /run/secrets:size=16m, or --shm-size"
 	}
 	if e, ok := errors.AsType[*privdrop.MissingCapabilityError](err); ok {
-		hint := "docker run"
-		for _, name := range e.Missing {
-			hint += " --cap-add " + name
+		asUser := "start the container as that user (docker run --user " + e.User + "), and leave --user out"
+		if os.Geteuid() != 0 {
+			// Docker gives a user who is not root no capability to use, even one that is added.
+			return asUser
 		}
-		return hint + "; or start the container as that user, and leave --user out"
+		return "docker run --cap-add " + strings.Join(e.Missing, " --cap-add ") + "; or " + asUser
 	}
 	if _, ok := errors.AsType[*secretfs.OwnerError](err); ok {
 		return "docker run --cap-add CHOWN; or start the container as that user"
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return "run secret-init help for what each step needs"
 	}
 	return sources.HintOf(err)
 }

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"io"
+	"log"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -36,6 +38,9 @@ the config file:
     --allow-new-privs      let the command gain privileges after that change
     --keep-env NAME[,...]  variables to keep that would be dropped; NAME* works
     --drop-env NAME[,...]  variables to drop as well; NAME* works
+    --supervise            stay as PID 1: forward signals, reap orphans
+    --signal-group         forward signals to the command's process group
+    --stop-grace DURATION  after a TERM, KILL when this has passed
     --existing WORD        a secret that the platform has already provided:
                            use, replace or error (use)
     --max-size BYTES       of one secret (500KiB)
@@ -61,8 +66,10 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 // run is the whole program, but for exiting.
 func run(args, environ []string, stdout, stderr *os.File) (code int) {
 	ui := newUI(stdout, stderr, environ)
+	// Libraries complain of misbehaving servers there, in words of their own.
+	log.SetOutput(io.Discard)
 	name := "start"
-	if len(args) > 0 && slices.Contains([]string{"check", "version", "help", "--version", "--help", "-h"}, args[0]) {
+	if len(args) > 0 && slices.Contains([]string{"check", "version", "help", "--version", "--help", "-h", superviseWord, childWord}, args[0]) {
 		name, args = args[0], args[1:]
 	}
 	var err error
@@ -73,11 +80,18 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 		ui.print(usage)
 	case "check":
 		err = check(args, environ, ui)
+	case superviseWord:
+		code, err = watch(args, ui)
+	case childWord:
+		err = serve(args, ui)
 	default:
-		err = start(args, environ, ui)
+		err = start(args, environ, nil, ui)
 	}
-	ui.fail(err)
-	return exitCode(err)
+	if err != nil {
+		ui.fail(err)
+		return exitCode(err)
+	}
+	return code
 }
 
 // stamped is set by the linker (make build).

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -77,6 +78,8 @@ type startup struct {
 	fetcher   *sources.Fetcher
 	documents map[string]sources.Fetched // by reference
 	values    []plan.Delivery
+	// stopWatching ends the watch for signals. Whether one has come is then certain.
+	stopWatching func()
 }
 
 // guard refuses a setuid start, and hides what the process will hold.
@@ -234,11 +237,14 @@ func (s *startup) isProvided(secret plan.Secret) bool {
 func (s *startup) deadline() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	ctx, cancelTimeout := context.WithTimeout(ctx, s.plan.Timeout)
+	quit, stopped := make(chan struct{}), make(chan struct{})
+	s.stopWatching = sync.OnceFunc(func() { close(quit); <-stopped })
 	go func() {
+		defer close(stopped)
 		select {
 		case got := <-signals.Caught:
 			cancel(interrupted{got.(syscall.Signal)})
-		case <-ctx.Done():
+		case <-quit:
 		}
 	}()
 	return ctx, cancelTimeout
@@ -269,6 +275,9 @@ func (s *startup) choosePlace(context.Context) error {
 	s.place = place
 	for _, why := range place.Rejected {
 		s.ui.info("files do not go there: " + why)
+	}
+	if place.Swappable() {
+		s.ui.info("swap is on, and the files on " + place.Path + " may be written to it: its tmpfs has no noswap")
 	}
 	return nil
 }
@@ -337,7 +346,7 @@ func (s *startup) wipe() {
 func (s *startup) file(d plan.Delivery) (secretfs.File, error) {
 	file := secretfs.File{
 		Name: d.FileName(), Link: d.Link(), Content: d.Content.Reveal(),
-		UID: s.owner.UID, GID: s.owner.GID, Mode: d.Mode,
+		UID: s.owner.UID, GID: s.owner.GID, Mode: d.Mode, Variable: d.Variable,
 	}
 	var err error
 	if d.UID != "" {
@@ -385,15 +394,29 @@ func (s *startup) execute(ctx context.Context, environ []string) error {
 			s.ui.info("the bounding set stays: there is no SETPCAP to drop it with")
 		}
 	}
-	if stop, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
-		return stop
+	mask, received, err := s.holdSignals(ctx)
+	if err != nil {
+		return err
 	}
 	if s.order != nil {
-		if _, err := linux.ThreadSigmask(s.order.Mask); err != nil {
-			return err
+		mask = s.order.Mask
+	}
+	pending, err := linux.Pending()
+	if err != nil {
+		return err
+	}
+	for _, ending := range signals.Ending {
+		if signal := ending.(syscall.Signal); pending.Has(signal) && !mask.Has(signal) {
+			received = append(received, signal)
 		}
 	}
-	err := linux.Exec(s.command, s.plan.Command, environ)
+	if len(received) > 0 {
+		return interrupted{received[0]}
+	}
+	if _, err := linux.ThreadSigmask(mask); err != nil {
+		return err
+	}
+	err = linux.Exec(s.command, s.plan.Command, environ)
 	hint := "check the file's mode, its interpreter and its architecture"
 	if errors.Is(err, syscall.ENOEXEC) {
 		hint = "a script needs #!/bin/sh as its first line"

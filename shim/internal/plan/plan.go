@@ -234,13 +234,17 @@ func matches(list []string, name string) bool {
 	})
 }
 
+// identityVariables follow --user: where it has none to give, the old one
+// would be somebody else's.
+var identityVariables = []string{"HOME", "USER", "LOGNAME"}
+
 // Environ is the command's environment. paths are the files by their
 // variables; identity overrides HOME, USER and LOGNAME, and is nil without --user.
 func (p *Plan) Environ(paths map[string]string, identity map[string]string) []string {
 	var environ []string
 	for _, v := range p.environ {
 		_, isPath := paths[v.name]
-		_, isIdentity := identity[v.name]
+		isIdentity := identity != nil && slices.Contains(identityVariables, v.name)
 		if p.drops(v.name) || isPath || isIdentity {
 			continue
 		}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"secret-init/shim/internal/linux"
+	"secret-init/shim/internal/secretfs"
+	"secret-init/shim/internal/signals"
+	"secret-init/shim/internal/supervise"
+)
+
+// Who stays is PID 1, and PID 1 holds no secret. So it is one program in
+// three processes:
+//
+//	start      plans, finds the place, and executes itself anew, empty
+//	supervise  is that PID 1: all it has is a duty and a sealed order
+//	child      opens the order and does the ordinary start: fetch, write,
+//	           drop, exec
+//
+// The order holds the environment, with the references and the credentials.
+// supervise passes its descriptor on and never reads it.
+
+// The words that start the other two. Each is followed by a descriptor.
+const (
+	superviseWord = "supervise"
+	childWord     = "child"
+)
+
+// order is what a child is to do.
+type order struct {
+	Args    []string
+	Environ []string
+	// Mask is the signal mask that the program was started with.
+	Mask  linux.Sigmask
+	Place *secretfs.Description
+}
+
+// duty is what PID 1 has to know. No reference, no credential, no value.
+type duty struct {
+	Order     int // descriptor
+	Received  []syscall.Signal
+	Group     bool
+	Grace     time.Duration
+	LogLevel  string
+	LogFormat string
+	Place     *secretfs.Description
+}
+
+// handOver makes this process the empty supervisor. From the moment that
+// signals are blocked none is lost: those caught before go with the duty,
+// those after stay pending in the kernel until supervise asks for them.
+func (s *startup) handOver(ctx context.Context) error {
+	o := order{Args: s.args, Environ: s.environ}
+	d := duty{Group: s.plan.SignalGroup, Grace: s.plan.StopGrace, LogLevel: s.plan.LogLevel, LogFormat: s.plan.LogFormat}
+	if s.place != nil {
+		description := s.place.Describe()
+		o.Place, d.Place = &description, &description
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- s.replace(ctx, o, d)
+	}()
+	return <-result
+}
+
+func (s *startup) replace(ctx context.Context, o order, d duty) (err error) {
+	if o.Mask, d.Received, err = s.holdSignals(ctx); err != nil {
+		return err
+	}
+	if d.Order, err = sealed("secret-init-order", o); err != nil {
+		return err
+	}
+	fd, err := sealed("secret-init-duty", d)
+	if err == nil {
+		err = linux.Exec(self(), []string{"secret-init", superviseWord, strconv.Itoa(fd)}, nil)
+	}
+	return fail(exitSystem, "", "staying as a supervisor: %w", err)
+}
+
+// holdSignals blocks all signals, so that from here on they stay pending in
+// the kernel, and collects those that were received before. mask is that of
+// the calling thread until now.
+func (s *startup) holdSignals(ctx context.Context) (mask linux.Sigmask, received []syscall.Signal, err error) {
+	mask, err = linux.ThreadSigmask(linux.AllSignals)
+	if err == nil {
+		err = linux.BlockAllThreads()
+	}
+	if err != nil {
+		return mask, nil, err
+	}
+	signals.Stop()
+	s.stopWatching()
+	if stop, ok := errors.AsType[interrupted](context.Cause(ctx)); ok {
+		return mask, nil, stop
+	}
+	for len(signals.Caught) > 0 {
+		received = append(received, (<-signals.Caught).(syscall.Signal))
+	}
+	return mask, received, nil
+}
+
+// self is this program's path: executed as /proc/self/exe it would be called
+// "exe" wherever processes are listed.
+func self() string {
+	path, err := os.Executable()
+	if err != nil || strings.HasSuffix(path, " (deleted)") {
+		return "/proc/self/exe"
+	}
+	return path
+}
+
+func sealed(name string, content any) (fd int, err error) {
+	text, err := json.Marshal(content)
+	if err != nil {
+		return -1, err
+	}
+	return linux.Memory(name, text)
+}
+
+// unseal reads what another of the three has left at a descriptor.
+func unseal(args []string, content any) (fd int, err error) {
+	if len(args) != 1 {
+		return -1, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+	}
+	fd, err = strconv.Atoi(args[0])
+	if err != nil {
+		return -1, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+	}
+	linux.CloseOnExec(fd)
+	text, err := linux.ReadMemory(fd)
+	if err == nil {
+		err = json.Unmarshal(text, content)
+	}
+	clear(text)
+	if err != nil {
+		return -1, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+	}
+	return fd, nil
+}
+
+// watch is PID 1 once it is empty. It returns the command's exit code.
+func watch(args []string, ui *ui) (int, error) {
+	if err := guard(); err != nil {
+		return 0, err
+	}
+	var d duty
+	fd, err := unseal(args, &d)
+	if err != nil {
+		return 0, err
+	}
+	linux.Close(fd)
+	ui.configure(d.LogLevel, d.LogFormat)
+	signals.Catch(append(signals.Forwardable(), syscall.SIGCHLD)...)
+	for _, received := range d.Received {
+		signals.Caught <- received
+	}
+	supervisor := &supervise.Supervisor{
+		Group: d.Group, Grace: d.Grace, Signals: signals.Caught,
+		Start: func(attr *syscall.SysProcAttr) (int, error) { return startChild(d.Order, attr) },
+	}
+	debug.FreeOSMemory()
+	code, err := supervisor.Run()
+	if d.Place != nil {
+		secretfs.Clear(*d.Place)
+	}
+	return code, err
+}
+
+// startChild starts a child on the order. The order's descriptor, like those
+// that were inherited, has no close-on-exec flag, and keeps its number.
+func startChild(orderFD int, attr *syscall.SysProcAttr) (int, error) {
+	pid, err := syscall.ForkExec(self(), []string{"secret-init", childWord, strconv.Itoa(orderFD)}, &syscall.ProcAttr{
+		Env: []string{}, Files: []uintptr{0, 1, 2}, Sys: attr,
+	})
+	if err != nil {
+		return 0, fmt.Errorf("starting the command: %w", err)
+	}
+	return pid, nil
+}
+
+// serve is the child: an ordinary start, by order.
+func serve(args []string, ui *ui) error {
+	var o order
+	fd, err := unseal(args, &o)
+	if err != nil {
+		return err
+	}
+	linux.Close(fd)
+	os.Clearenv()
+	for _, v := range o.Environ {
+		name, value, _ := strings.Cut(v, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	return start(o.Args, o.Environ, &o, ui)
+}
