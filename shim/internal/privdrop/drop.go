@@ -167,17 +167,25 @@ func (d Drop) Apply() (boundingKept bool, err error) {
 	return boundingKept, d.verify(boundingKept)
 }
 
-// verify reads the thread's own status (proc_pid_status(5)) and compares.
+// verify reads the thread's own status (proc_pid_status(5)), and tries to be
+// root again.
 func (d Drop) verify(boundingKept bool) error {
 	status, err := readStatus()
 	if err != nil {
 		return err
 	}
-	want := map[string]string{
-		"Uid": strings.Repeat(strconv.Itoa(d.To.UID)+" ", 4),
-		"Gid": strings.Repeat(strconv.Itoa(d.To.GID)+" ", 4),
+	if err := d.compare(status, boundingKept); err != nil {
+		return err
 	}
-	want["Groups"] = strings.Trim(fmt.Sprint(d.To.Groups), "[]")
+	return d.regain()
+}
+
+func (d Drop) compare(status map[string]string, boundingKept bool) error {
+	want := map[string]string{
+		"Uid":    strings.Repeat(strconv.Itoa(d.To.UID)+" ", 4),
+		"Gid":    strings.Repeat(strconv.Itoa(d.To.GID)+" ", 4),
+		"Groups": strings.Trim(fmt.Sprint(d.To.Groups), "[]"),
+	}
 	if d.To.UID != 0 {
 		kept := uint64(0)
 		for _, c := range d.Keep {
@@ -198,6 +206,10 @@ func (d Drop) verify(boundingKept bool) error {
 			return fmt.Errorf("%s is %q after the drop, not %q", field, status[field], value)
 		}
 	}
+	return nil
+}
+
+func (d Drop) regain() error {
 	if d.To.UID != 0 && !slices.Contains(d.Keep, capability.CAP_SETUID) && linux.SetUID(0) == nil {
 		return fmt.Errorf("root could be regained after the drop to %s", d.To)
 	}
