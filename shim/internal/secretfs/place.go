@@ -178,6 +178,11 @@ func stillThere(fd int, path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, bare(err))
 	}
+	// A removal that was let through before the directory was ours may still be
+	// under way: like it, mkdir(2) has to wait for the lock of the directory above.
+	if linux.MkdirAt(unix.AT_FDCWD, path, 0o700) == nil {
+		_ = os.Remove(path)
+	}
 	now, err := linux.LstatAt(unix.AT_FDCWD, path)
 	if err != nil || now.Dev != opened.Dev || now.Ino != opened.Ino {
 		return fmt.Errorf("%s was replaced by another directory meanwhile", path)

@@ -42,6 +42,7 @@ func Run(t *testing.T, namespaces uintptr) bool {
 	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
 		t.Errorf("in namespaces of its own: %v\n%s", err, output)
 	}
+	t.Logf("%s", output)
 	return false
 }
 
