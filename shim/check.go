@@ -36,7 +36,7 @@ func check(args, environ []string, ui *ui) error {
 	for _, step := range steps {
 		collect(step(ctx))
 	}
-	collect(s.table())
+	s.table()
 	if len(faults) > 0 {
 		return faults
 	}
@@ -44,20 +44,20 @@ func check(args, environ []string, ui *ui) error {
 }
 
 // table prints a row for each secret: what it comes from, and what comes of it.
-func (s *startup) table() error {
+func (s *startup) table() {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "SECRET\tREFERENCE\tVERSION\tMS\tFILE\tVARIABLE\tOWNER\tMODE\tSTATE")
 	read := map[string]bool{}
 	for _, d := range s.values {
 		read[d.Name] = true
-		file, err := s.file(d)
-		if err != nil {
-			return err
-		}
+		file := s.file(d)
 		path := s.plan.Dir + "/" + d.FileName()
 		if s.place != nil {
 			path = s.place.FilePath(d.FileName())
+		}
+		if d.Path != "" {
+			path = d.Path
 		}
 		version, took := s.readings(d.Secret)
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d:%d\t%04o\tok\n", d.Name, d.Value, version, took, path, d.Variable, file.UID, file.GID, file.Mode)
@@ -83,7 +83,6 @@ func (s *startup) table() error {
 	if dropped := s.plan.Dropped(); len(dropped) > 0 {
 		s.ui.print("the command does not get: " + strings.Join(dropped, ", ") + "\n")
 	}
-	return nil
 }
 
 // readings are the versions and the milliseconds of a secret's documents.

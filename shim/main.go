@@ -7,18 +7,20 @@ import (
 	"log"
 	"os"
 	"runtime/debug"
-	"slices"
 )
 
 const usage = `Usage:
     secret-init [OPTION...] -- COMMAND [ARG...]
     secret-init check [OPTION...] [-- COMMAND...]
-    secret-init version
-    secret-init help
+    secret-init env -- COMMAND [ARG...]
+    secret-init install PATH
+    secret-init version | help
 
 Fetches the secrets that the environment and the config file refer to, writes
 each to a file in memory, sets NAME_FILE to its path, and becomes COMMAND.
-"check" does all but the writing, and reports every fault at once.
+"check" does all but the writing, and reports every fault at once. "env" runs
+COMMAND with the variables of what is already there, for HEALTHCHECK and docker
+exec. "install" copies this binary.
 
 A reference is scheme:path[?param=value&...][#key], as in
     DB_PASSWORD=vault:secret/db#password
@@ -68,9 +70,9 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 	ui := newUI(stdout, stderr, environ)
 	// Libraries complain of misbehaving servers there, in words of their own.
 	log.SetOutput(io.Discard)
-	name := "start"
-	if len(args) > 0 && slices.Contains([]string{"check", "version", "help", "--version", "--help", "-h", superviseWord, childWord}, args[0]) {
-		name, args = args[0], args[1:]
+	name, rest := "", args
+	if len(args) > 0 {
+		name, rest = args[0], args[1:]
 	}
 	var err error
 	switch name {
@@ -79,11 +81,15 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 	case "help", "--help", "-h":
 		ui.print(usage)
 	case "check":
-		err = check(args, environ, ui)
+		err = check(rest, environ, ui)
+	case "env":
+		err = enter(rest, environ, ui)
+	case "install":
+		err = install(rest)
 	case superviseWord:
-		code, err = watch(args, ui)
+		code, err = watch(rest, ui)
 	case childWord:
-		err = serve(args, ui)
+		err = serve(rest, ui)
 	default:
 		err = start(args, environ, nil, ui)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,9 @@ type Document struct {
 	// Parse makes the keys of Bytes selectable; nil when it has none. It is
 	// called only when a key is asked for. Its errors hold no content.
 	Parse func([]byte) (*Value, error)
+	// Dir is set when the members are files of this directory already: then
+	// --from leaves them where they lie.
+	Dir string
 	// Version is the source's own name of this state of the document.
 	Version string
 	Lease   Lease
@@ -50,6 +54,8 @@ func (d *Document) Select(ref Ref) (Secret, error) {
 type Member struct {
 	Name  string
 	Value Secret
+	// Path is the file that holds the value already; empty when none does.
+	Path string
 }
 
 // Members are the top-level scalars of the document that ref names, for
@@ -76,7 +82,11 @@ func (d *Document) Members(ref Ref) ([]Member, error) {
 		if err != nil {
 			return nil, withSubject(err, ref)
 		}
-		members = append(members, Member{m.Name, NewSecret(value)})
+		member := Member{Name: m.Name, Value: NewSecret(value)}
+		if d.Dir != "" {
+			member.Path = filepath.Join(d.Dir, m.Name)
+		}
+		members = append(members, member)
 	}
 	return members, nil
 }

@@ -58,6 +58,9 @@ type Backend struct {
 	NeedsSlash bool
 	// ConfigOnly: references in the environment are ordinary values.
 	ConfigOnly bool
+	// InPlace reports whether the members of this document are files already,
+	// so that --from writes none; nil means never. It may look at the disk.
+	InPlace func(Ref) bool
 	// Check validates a parsed reference and returns its canonical form,
 	// without any input or output; nil accepts all.
 	Check func(Ref) (Ref, error)

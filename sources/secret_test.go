@@ -41,7 +41,7 @@ func TestSecretCannotBePrinted(t *testing.T) {
 		"deep":       deep{[]unexported{{secret}}, secret},
 		"slice":      []Secret{secret},
 		"map":        map[string]Secret{"a": secret},
-		"member":     Member{"name", secret},
+		"member":     Member{Name: "name", Value: secret},
 		"error":      fmt.Errorf("wrapped: %v", secret),
 	}
 	verbs := []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%o", "%b", "%c", "%U", "%t", "%e", "%p", "%T", "%08v", "%-40s|"}

@@ -22,7 +22,11 @@ var Backend = sources.Backend{
 	Scheme:     "file",
 	ConfigOnly: true,
 	Check:      check,
-	Open:       func(sources.Settings) (sources.Source, error) { return source{}, nil },
+	InPlace: func(ref sources.Ref) bool {
+		info, err := os.Stat(ref.Path)
+		return err == nil && info.IsDir()
+	},
+	Open: func(sources.Settings) (sources.Source, error) { return source{}, nil },
 }
 
 func check(ref sources.Ref) (sources.Ref, error) {
@@ -101,7 +105,7 @@ func directory(path string) (*sources.Document, error) {
 		}
 		all.Members = append(all.Members, sources.ValueMember{Name: entry.Name(), Value: &sources.Value{Kind: sources.String, Text: content}})
 	}
-	return &sources.Document{Parse: func([]byte) (*sources.Value, error) { return all, nil }}, nil
+	return &sources.Document{Dir: path, Parse: func([]byte) (*sources.Value, error) { return all, nil }}, nil
 }
 
 func parser(path string) func([]byte) (*sources.Value, error) {

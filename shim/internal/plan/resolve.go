@@ -11,6 +11,9 @@ import (
 type Delivery struct {
 	Secret
 	Content sources.Secret
+	// Path is the file that holds the value already, and is left where it
+	// lies; empty when one has to be written.
+	Path string
 }
 
 // Lookup gives the document that a reference points into, or why there is none.
@@ -44,7 +47,7 @@ func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []D
 			faults.add(s.Where, err)
 		}
 		if len(errs) == 0 {
-			deliveries = append(deliveries, Delivery{s, content})
+			deliveries = append(deliveries, Delivery{Secret: s, Content: content})
 		}
 	}
 	secrets := slices.Clone(p.Secrets)
@@ -136,7 +139,7 @@ func (p *Plan) expand(documents Lookup, ref sources.Ref) ([]Delivery, error) {
 			Name: name, Where: "--from " + ref.String() + ": " + name, Value: Template{{Ref: &single}},
 			Variable: variableFor(name) + "_FILE", Target: name, Mode: defaultMode,
 		}
-		deliveries = append(deliveries, Delivery{s, m.Value})
+		deliveries = append(deliveries, Delivery{Secret: s, Content: m.Value, Path: m.Path})
 	}
 	return deliveries, nil
 }
