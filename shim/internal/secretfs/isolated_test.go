@@ -25,7 +25,7 @@ import (
 const attacker = 4242
 
 func TestMain(m *testing.M) {
-	isolate.Main(m, isolate.Roles{"start": playStart, "swap": playSwap, "choose": playChoose, "no fowner": playNoFowner})
+	isolate.Main(m, isolate.Roles{"start": playStart, "swap": playSwap, "choose": playChoose, "no fowner": playNoFowner, "deliver": playDeliver, "read": playRead})
 }
 
 // playStart writes the files that its arguments name into the directory that
@@ -531,7 +531,7 @@ func TestKilled(t *testing.T) {
 		if n, err := pipe.Read(make([]byte, 1)); n != 1 {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(rand.IntN(1500)) * time.Microsecond)
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
 		_ = start.Process.Signal(syscall.SIGKILL)
 		if err := start.Wait(); err == nil {
 			killed["done"]++
