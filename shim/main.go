@@ -45,6 +45,7 @@ the config file:
     --stop-grace DURATION  after a TERM, KILL when this has passed
     --existing WORD        a secret that the platform has already provided:
                            use, replace or error (use)
+    --deliver WORD         file, or memfd: sealed memory that has no path (file)
     --max-size BYTES       of one secret (500KiB)
     --timeout DURATION     for the whole start, retries included (30s)
     --log-level LEVEL      error, warn, info or debug (warn)

@@ -237,7 +237,7 @@ func (s *startup) deadline() (context.Context, func()) {
 
 // choosePlace finds where to write, before a lease is taken out for nothing.
 func (s *startup) choosePlace(context.Context) error {
-	if s.wanted() == 0 {
+	if s.wanted() == 0 || s.inMemfds() {
 		return nil
 	}
 	if s.order != nil && s.order.Place != nil {
@@ -247,6 +247,9 @@ func (s *startup) choosePlace(context.Context) error {
 	}
 	return s.findPlace()
 }
+
+// inMemfds: the files have no place.
+func (s *startup) inMemfds() bool { return s.plan.Deliver == "memfd" }
 
 // wanted is how many files have to be written, as far as is known before
 // documents are read; one of --from may have many values.

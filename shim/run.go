@@ -136,6 +136,9 @@ func (s *startup) deliver(context.Context) error {
 	if len(files) == 0 {
 		return nil
 	}
+	if s.inMemfds() {
+		return s.deliverMemfds(files)
+	}
 	if s.place == nil {
 		if err := s.findPlace(); err != nil {
 			return err
@@ -150,6 +153,19 @@ func (s *startup) deliver(context.Context) error {
 	}
 	s.ui.info("secrets delivered", "count", len(files), "dir", s.place.Path, "place", string(s.place.Kind))
 	return err
+}
+
+// deliverMemfds puts the values into sealed memory, which has no path of its own.
+func (s *startup) deliverMemfds(files []secretfs.File) error {
+	paths, err := secretfs.Memfd(files)
+	if err != nil {
+		return err
+	}
+	for i, file := range files {
+		s.paths[file.Variable] = paths[i]
+	}
+	s.ui.info("secrets delivered", "count", len(files), "place", "memfd")
+	return nil
 }
 
 // wipe overwrites the values.

@@ -26,6 +26,7 @@ type Options struct {
 	KeepEnv       []string
 	DropEnv       []string
 	Existing      string
+	Deliver       string
 	MaxSize       int64 // bytes
 	Timeout       time.Duration
 	Supervise     bool
@@ -41,7 +42,7 @@ const DefaultConfig = "/etc/secret-init.yaml"
 // Defaults are the options that nobody has set.
 func Defaults() Options {
 	return Options{
-		Config: DefaultConfig, Dir: "/run/secrets", Existing: "use", MaxSize: 500 << 10,
+		Config: DefaultConfig, Dir: "/run/secrets", Existing: "use", Deliver: "file", MaxSize: 500 << 10,
 		Timeout: 30 * time.Second, LogLevel: "warn", LogFormat: "text",
 	}
 }
@@ -76,6 +77,7 @@ var Table = []Option{
 	{Name: "keep-env", set: list(func(o *Options) *[]string { return &o.KeepEnv })},
 	{Name: "drop-env", set: list(func(o *Options) *[]string { return &o.DropEnv })},
 	{Name: "existing", set: word(func(o *Options) *string { return &o.Existing }, "use", "replace", "error")},
+	{Name: "deliver", set: word(func(o *Options) *string { return &o.Deliver }, "file", "memfd")},
 	{Name: "max-size", set: func(o *Options, v string) (err error) { o.MaxSize, err = parseSize(v); return err }},
 	{Name: "timeout", set: func(o *Options, v string) (err error) { o.Timeout, err = parseDuration(v); return err }},
 	{Name: "supervise", Flag: true, set: flag(func(o *Options) *bool { return &o.Supervise })},

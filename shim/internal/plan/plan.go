@@ -116,10 +116,31 @@ func New(in Input) (*Plan, error) {
 	}
 	faults = append(faults, p.parseFrom()...)
 	faults = append(faults, p.addSecrets(file.secrets)...)
-	if len(p.KeepCap) > 0 && p.User == "" {
-		faults.add("--keep-cap", sources.Errorf(sources.Invalid, "name the user with --user", "there is no drop that a capability could survive"))
-	}
+	faults = append(faults, p.checkTogether()...)
 	return p, faults.err()
+}
+
+// checkTogether finds options that cannot do what they say beside the others.
+func (p *Plan) checkTogether() (faults Faults) {
+	stays := p.Supervise
+	for _, rule := range []struct {
+		broken            bool
+		where, what, hint string
+	}{
+		{len(p.KeepCap) > 0 && p.User == "", "--keep-cap", "there is no drop that a capability could survive", "name the user with --user"},
+		{p.SignalGroup && !stays, "--signal-group", "nobody stays to forward a signal", "add --supervise"},
+		{p.StopGrace > 0 && !stays, "--stop-grace", "nobody stays to end the command", "add --supervise"},
+	} {
+		if rule.broken {
+			faults.add(rule.where, sources.Errorf(sources.Invalid, rule.hint, "%s", rule.what))
+		}
+	}
+	for _, s := range p.Secrets {
+		if p.Deliver == "memfd" && s.Link() != "" {
+			faults.add(s.Where, sources.Errorf(sources.Invalid, "leave target out, or use --deliver file", "a target needs a file, and --deliver memfd makes none"))
+		}
+	}
+	return faults
 }
 
 // firstOnes leaves out what getenv(3) would not find: all but the first
