@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moby/sys/capability"
 	"golang.org/x/sys/unix"
@@ -106,6 +107,10 @@ func playFailedExec(args []string) error {
 			result <- err
 			return
 		}
+		if err := stays(); err != nil {
+			result <- err
+			return
+		}
 		err := linux.Exec("/nonexistent", nil, nil)
 		if !errors.Is(err, unix.ENOENT) {
 			err = fmt.Errorf("the exec: %w", err)
@@ -120,6 +125,28 @@ func playFailedExec(args []string) error {
 	status, err := os.ReadFile("/proc/thread-self/status")
 	fmt.Printf("%s", status)
 	return err
+}
+
+// stays makes sure that the goroutine keeps its thread, though others want it.
+func stays() error {
+	thread := unix.Gettid()
+	for range 2 * runtime.GOMAXPROCS(0) {
+		go func() {
+			for {
+				runtime.Gosched()
+			}
+		}()
+	}
+	for range 20 {
+		// In a system call that takes long a goroutine loses its place.
+		if err := unix.Nanosleep(&unix.Timespec{Nsec: int64(2 * time.Millisecond)}, nil); err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		if unix.Gettid() != thread {
+			return errors.New("the goroutine is on another thread")
+		}
+	}
+	return nil
 }
 
 // run starts a role, and reads the fields that it prints.
@@ -152,6 +179,16 @@ func mask(caps ...capability.Cap) string {
 
 // What the command sees of itself after the drop.
 func TestDrop(t *testing.T) {
+	// Under this setting a change of uid leaves a process dumpable, if for root.
+	const setting = "/proc/sys/fs/suid_dumpable"
+	before, err := os.ReadFile(setting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.WriteFile(setting, before, 0o644) })
+	if err := os.WriteFile(setting, []byte("2"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	db := database(t, "app:x:1000:1001::/srv:/bin/sh\nroot:x:0:0::/root:/bin/sh\n", "db:x:70:app\n")
 	own, err := readStatus()
 	if err != nil {

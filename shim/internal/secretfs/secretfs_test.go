@@ -1,6 +1,7 @@
 package secretfs
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -234,9 +235,19 @@ func TestManifestThatIsNoFile(t *testing.T) {
 		"symbolic link": func(path string) error {
 			return errors.Join(os.WriteFile(path+".x", content, 0o444), os.Symlink(path+".x", path))
 		},
-		"fifo":     func(path string) error { return unix.Mkfifo(path, 0o644) },
-		"no JSON":  func(path string) error { return os.WriteFile(path, []byte("a"), 0o444) },
-		"too long": func(path string) error { return os.WriteFile(path, append(make([]byte, 2<<20), content...), 0o444) },
+		"fifo": func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"fifo with a writer": func(path string) error {
+			if err := unix.Mkfifo(path, 0o644); err != nil {
+				return err
+			}
+			writer, err := os.OpenFile(path, os.O_RDWR, 0)
+			t.Cleanup(func() { _ = writer.Close() })
+			return err
+		},
+		"no JSON": func(path string) error { return os.WriteFile(path, []byte("a"), 0o444) },
+		"too long": func(path string) error {
+			return os.WriteFile(path, append(bytes.Repeat([]byte(" "), 2<<20), content...), 0o444)
+		},
 	} {
 		dir := memory(t)
 		if err := plant(filepath.Join(dir, manifestBase)); err != nil {
