@@ -17,6 +17,7 @@ import (
 
 const (
 	insideVariable = "ISOLATE_INSIDE"
+	baseVariable   = "ISOLATE_BASE"
 	roleVariable   = "ISOLATE_ROLE"
 )
 
@@ -33,10 +34,12 @@ func Run(t *testing.T, namespaces uintptr) bool {
 		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			t.Fatal(err)
 		}
+		Mount(t, "tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777")
 		return true
 	}
 	cmd := exec.Command("/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v", "-test.timeout=120s")
-	cmd.Env = append(os.Environ(), insideVariable+"="+t.Name())
+	// Removed from out here, where nothing is mounted on it.
+	cmd.Env = append(os.Environ(), insideVariable+"="+t.Name(), baseVariable+"="+Dir(t))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL}
 	output, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(output), "--- PASS: "+t.Name()) {
@@ -88,10 +91,14 @@ func Tmpfs(t *testing.T, options string) string {
 	return dir
 }
 
-// Dir is a new directory that every user may search.
+// Dir is a new directory that every user may search, and not on tmpfs.
 func Dir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/var/lib", "secret-init-test-")
+	base := "/var/lib"
+	if inside := os.Getenv(baseVariable); inside != "" {
+		base = inside
+	}
+	dir, err := os.MkdirTemp(base, "secret-init-test-")
 	if err == nil {
 		err = os.Chmod(dir, 0o755)
 	}
