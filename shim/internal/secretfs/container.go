@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
@@ -24,13 +25,13 @@ type container struct{ id, attempt string }
 var terminationLog = regexp.MustCompile(`(?:^|/)pods/([0-9a-f-]{32,36}/containers/[^/]+)/([0-9a-f]{1,8})$`)
 
 // thisContainer is a variable, so that a test can play several.
-var thisContainer = func() container {
+var thisContainer = sync.OnceValue(func() container {
 	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return container{}
 	}
 	return containerOf(mounts)
-}
+})
 
 // containerOf is the zero container outside of Kubernetes, and where the
 // runtime hides where mounts come from: then nothing can be told apart.
