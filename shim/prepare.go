@@ -40,6 +40,10 @@ func newStartup(args, environ []string, ui *ui) (*startup, error) {
 			content, configStat, err = readConfig(path, named)
 			return content, err
 		},
+		ReadFile: func(path string) ([]byte, error) {
+			content, err := os.ReadFile(path)
+			return content, withoutPath(err)
+		},
 	})
 	ui.configure(p.LogLevel, p.LogFormat)
 	if err == nil && len(p.Privileged) > 0 && !rootsOwn(configStat) {
@@ -71,12 +75,17 @@ func readConfig(path string, named bool) ([]byte, fs.FileInfo, error) {
 		content, err = io.ReadAll(io.LimitReader(file, maxConfig))
 	}
 	if err != nil {
-		if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-			err = pathErr.Err
-		}
-		return nil, nil, sources.Errorf(sources.Invalid, "check --config and the file's mode", "the config file cannot be read: %v", err)
+		return nil, nil, sources.Errorf(sources.Invalid, "check --config and the file's mode", "the config file cannot be read: %v", withoutPath(err))
 	}
 	return content, info, nil
+}
+
+// withoutPath leaves the reason alone, where the path is said anyway.
+func withoutPath(err error) error {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err
+	}
+	return err
 }
 
 // maxConfig is in bytes: far more than references need.
@@ -199,7 +208,7 @@ func (s *startup) findProvided(context.Context) error {
 			faults = append(faults, plan.Fault{Where: secret.Where, Err: sources.Errorf(sources.Invalid, "--existing use takes it, --existing replace fetches", "%s is already provided", path)})
 		case provided && s.plan.Existing == "use":
 			s.provided[secret.Name] = path
-			if secret.Variable != "" {
+			if secret.Variable != "" && !secret.Expose {
 				s.paths[secret.Variable] = path
 			}
 			if !secretfs.Readable(path, s.reader()) {
@@ -211,6 +220,12 @@ func (s *startup) findProvided(context.Context) error {
 		return faults
 	}
 	return nil
+}
+
+// providedPath is where the platform has put a secret, if it has.
+func (s *startup) providedPath(secret plan.Secret) (string, bool) {
+	path, ok := s.provided[secret.Name]
+	return path, ok
 }
 
 func (s *startup) isProvided(secret plan.Secret) bool {
@@ -261,7 +276,7 @@ func (s *startup) wanted() int {
 		}
 	}
 	for _, secret := range s.plan.Secrets {
-		if !s.isProvided(secret) {
+		if !s.isProvided(secret) && !secret.Expose {
 			n++
 		}
 	}

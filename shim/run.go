@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -65,7 +66,7 @@ type startup struct {
 	drop    *privdrop.Drop // nil without --user
 	owner   privdrop.Identity
 	owners  map[string]privdrop.Identity // of secrets with one of their own, by name
-	place   *secretfs.Place // nil when nothing has to be written
+	place   *secretfs.Place              // nil when nothing has to be written
 	// provided are the paths of secrets that the platform has put there, by name.
 	provided map[string]string
 	// paths are the files by the variables that get them.
@@ -104,7 +105,7 @@ func (s *startup) fetch(ctx context.Context) error {
 		return f.Document, f.Err
 	}
 	s.warnOfLeases()
-	values, warnings, err := s.plan.Resolve(lookup, s.isProvided)
+	values, warnings, err := s.plan.Resolve(lookup, s.providedPath)
 	for _, warning := range warnings {
 		s.ui.warn(warning)
 	}
@@ -131,6 +132,15 @@ func (s *startup) deliver(context.Context) error {
 			s.paths[d.Variable] = d.Path
 			continue
 		}
+		if d.Expose {
+			if err := s.expose(d); err != nil {
+				return err
+			}
+			continue
+		}
+		if d.Mode&^0o440 != 0 {
+			s.ui.warn(fmt.Sprintf("%s: mode %04o lets more read the file than its owner and group", d.Where, d.Mode))
+		}
 		files = append(files, s.file(d))
 	}
 	if len(files) == 0 {
@@ -153,6 +163,17 @@ func (s *startup) deliver(context.Context) error {
 	}
 	s.ui.info("secrets delivered", "count", len(files), "dir", s.place.Path, "place", string(s.place.Kind))
 	return err
+}
+
+// expose puts a value into a variable: the last resort, and so never silent.
+func (s *startup) expose(d plan.Delivery) error {
+	value := string(d.Content.Reveal())
+	if strings.ContainsRune(value, 0) {
+		return fail(exitUsage, "leave expose out, and read the file", "%s: the value has a NUL byte, which a variable cannot hold", d.Where)
+	}
+	s.ui.warn(fmt.Sprintf("%s: expose: env puts the value into %s: every child process, /proc/PID/environ and many crash reports will show it", d.Where, d.Variable))
+	s.paths[d.Variable] = value
+	return nil
 }
 
 // deliverMemfds puts the values into sealed memory, which has no path of its own.

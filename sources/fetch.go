@@ -233,7 +233,7 @@ func deadlineError(ctx context.Context, last error) *Error {
 		return Errorf(Unavailable, "", "was not read: %v", cause)
 	}
 	if e, ok := errors.AsType[*Error](last); ok {
-		what += ": " + e.What
+		what = e.What + "; tried until the deadline"
 		if e.Hint != "" {
 			hint = e.Hint
 		}

@@ -26,6 +26,11 @@ type configSecret struct {
 	uid    string
 	gid    string
 	mode   uint32
+	// expose: into a variable, not a file.
+	expose bool
+	// isTemplate: rendered from source, a path, or content.
+	isTemplate      bool
+	source, content string
 }
 
 // config is the parsed config file.
@@ -148,14 +153,18 @@ func resolve(node *yaml.Node) *yaml.Node {
 }
 
 func (p *configParser) topLevel(key, value *yaml.Node) {
-	if key.Value == "secrets" {
+	switch key.Value {
+	case "secrets":
 		p.mapping(value, "secrets", p.secret)
+		return
+	case "templates":
+		p.mapping(value, "templates", p.template)
 		return
 	}
 	option, ok := findOption(key.Value)
 	switch {
 	case !ok:
-		p.fault(key, suggest("", key.Value, append(optionNames(), "secrets")), "unknown key %q", key.Value)
+		p.fault(key, suggest("", key.Value, append(optionNames(), "secrets", "templates")), "unknown key %q", key.Value)
 		return
 	case option.Name == "config":
 		p.fault(key, "--config and SECRET_INIT_CONFIG do that", "a config file cannot name another")
@@ -193,16 +202,35 @@ func (p *configParser) secret(key, value *yaml.Node) {
 	if value.Kind == yaml.ScalarNode && !isNull(value) {
 		s.from = value.Value
 	} else {
-		p.mapping(value, "secret "+s.name, func(k, v *yaml.Node) { p.secretField(&s, k, v) })
+		p.mapping(value, "secret "+s.name, func(k, v *yaml.Node) { p.field(&s, "secret", secretFields, k, v) })
 	}
 	p.config.secrets = append(p.config.secrets, s)
 }
 
-var secretFields = []string{"from", "env", "target", "uid", "gid", "mode"}
+// template is a file made of several secrets: delivered as one is.
+func (p *configParser) template(key, value *yaml.Node) {
+	t := configSecret{where: p.at(key), name: key.Value, target: key.Value, mode: defaultMode, isTemplate: true}
+	if !validFileName(t.name) {
+		p.fault(key, "", "%q cannot be the name of a file", t.name)
+		return
+	}
+	p.mapping(value, "template "+t.name, func(k, v *yaml.Node) { p.field(&t, "template", templateFields, k, v) })
+	if (t.source == "") == (t.content == "") {
+		p.fault(key, "source: names a file, content: holds the text", "template %s needs one of source and content", t.name)
+		return
+	}
+	p.config.secrets = append(p.config.secrets, t)
+}
 
-func (p *configParser) secretField(s *configSecret, key, value *yaml.Node) {
-	if !slices.Contains(secretFields, key.Value) {
-		p.fault(key, suggest("", key.Value, secretFields), "unknown key %q in secret %s", key.Value, s.name)
+var (
+	fileFields     = []string{"env", "target", "uid", "gid", "mode"}
+	secretFields   = append([]string{"from", "expose"}, fileFields...)
+	templateFields = append([]string{"source", "content"}, fileFields...)
+)
+
+func (p *configParser) field(s *configSecret, kind string, known []string, key, value *yaml.Node) {
+	if !slices.Contains(known, key.Value) {
+		p.fault(key, suggest("", key.Value, known), "unknown key %q in %s %s", key.Value, kind, s.name)
 		return
 	}
 	if value.Kind != yaml.ScalarNode || isNull(value) {
@@ -212,6 +240,18 @@ func (p *configParser) secretField(s *configSecret, key, value *yaml.Node) {
 	switch key.Value {
 	case "from":
 		s.from = value.Value
+	case "source":
+		if !filepath.IsAbs(value.Value) {
+			p.fault(value, "", "source %q is not an absolute path", value.Value)
+		}
+		s.source = value.Value
+	case "content":
+		s.content = value.Value
+	case "expose":
+		if value.Value != "env" {
+			p.fault(value, "leave it out for a file", "expose takes env, not %q", value.Value)
+		}
+		s.expose = true
 	case "env":
 		if !validVariable(value.Value) && value.Value != "" {
 			p.fault(value, "", "%q cannot be the name of a variable", value.Value)

@@ -226,9 +226,16 @@ func (p *Plan) notReference(text string) error {
 // addEntry adds a secret of the config file, or completes the one that a
 // variable of the same name has already made.
 func (p *Plan) addEntry(entry configSecret, value Template, unclear map[string]bool, faults *Faults) {
-	pathVariable := variableFor(entry.name) + "_FILE"
+	pathVariable := variableFor(entry.name)
+	if !entry.expose {
+		pathVariable += "_FILE"
+	}
 	if entry.env != nil {
 		pathVariable = *entry.env
+	}
+	if entry.isTemplate {
+		p.addTemplate(entry, pathVariable, faults)
+		return
 	}
 	same := func(s Secret) bool {
 		named := s.Name == strings.ToLower(entry.name) || s.Variable != "" && s.Variable == pathVariable
@@ -237,6 +244,9 @@ func (p *Plan) addEntry(entry configSecret, value Template, unclear map[string]b
 	if i := slices.IndexFunc(p.Secrets, same); i >= 0 {
 		s := &p.Secrets[i]
 		s.Name, s.Target, s.UID, s.GID, s.Mode, s.configured = entry.name, entry.target, entry.uid, entry.gid, entry.mode, true
+		if s.Expose = entry.expose; s.Expose {
+			s.Variable = pathVariable
+		}
 		if entry.env != nil && s.Variable != s.replaces {
 			s.Variable = pathVariable
 		}
@@ -251,9 +261,32 @@ func (p *Plan) addEntry(entry configSecret, value Template, unclear map[string]b
 	case value != nil:
 		p.Secrets = append(p.Secrets, Secret{
 			Name: entry.name, Where: entry.where + ": " + entry.name, Value: value, Variable: pathVariable,
-			Target: entry.target, UID: entry.uid, GID: entry.gid, Mode: entry.mode,
+			Target: entry.target, UID: entry.uid, GID: entry.gid, Mode: entry.mode, Expose: entry.expose,
 		})
 	}
+}
+
+// addTemplate adds a file that is rendered from other secrets.
+func (p *Plan) addTemplate(entry configSecret, pathVariable string, faults *Faults) {
+	where := entry.where + ": " + entry.name
+	text := entry.content
+	if entry.source != "" {
+		content, err := p.readFile(entry.source)
+		if err != nil {
+			faults.add(where, sources.Errorf(sources.NotFound, "is it in the image?", "the template cannot be read: %v", err))
+			return
+		}
+		text = string(content)
+	}
+	r, err := parseRendering(text)
+	if err != nil {
+		faults.add(where, err)
+		return
+	}
+	p.Secrets = append(p.Secrets, Secret{
+		Name: entry.name, Where: where, Variable: pathVariable, Target: entry.target,
+		UID: entry.uid, GID: entry.gid, Mode: entry.mode, rendering: r,
+	})
 }
 
 // checkCollisions finds two secrets for one name, file, link or variable.

@@ -32,9 +32,26 @@ type Options struct {
 	Supervise     bool
 	SignalGroup   bool
 	StopGrace     time.Duration // zero for none
+	Remove        Removal
+	Ready         string // a probe, as supervise.ParseProbe reads it; empty for none
+	ReadyTimeout  time.Duration
 	LogLevel      string
 	LogFormat     string
 }
+
+// Removal is when the files are removed: never, unless one of the two is set.
+type Removal struct {
+	// OnReady: when the probe says that startup has finished.
+	OnReady bool
+	// After is counted from the start of the command.
+	After time.Duration
+}
+
+// Never reports whether the files stay until the command ends.
+func (r Removal) Never() bool { return r == Removal{} }
+
+// Stays reports whether something is left to do once the command runs.
+func (o Options) Stays() bool { return o.Supervise || !o.Remove.Never() }
 
 // DefaultConfig is read where it exists, without being named.
 const DefaultConfig = "/etc/secret-init.yaml"
@@ -43,7 +60,7 @@ const DefaultConfig = "/etc/secret-init.yaml"
 func Defaults() Options {
 	return Options{
 		Config: DefaultConfig, Dir: "/run/secrets", Existing: "use", Deliver: "file", MaxSize: 500 << 10,
-		Timeout: 30 * time.Second, LogLevel: "warn", LogFormat: "text",
+		Timeout: 30 * time.Second, ReadyTimeout: 2 * time.Minute, LogLevel: "warn", LogFormat: "text",
 	}
 }
 
@@ -83,6 +100,10 @@ var Table = []Option{
 	{Name: "supervise", Flag: true, set: flag(func(o *Options) *bool { return &o.Supervise })},
 	{Name: "signal-group", Flag: true, set: flag(func(o *Options) *bool { return &o.SignalGroup })},
 	{Name: "stop-grace", set: func(o *Options, v string) (err error) { o.StopGrace, err = parseDuration(v); return err }},
+	{Name: "remove", set: func(o *Options, v string) (err error) { o.Remove, err = parseRemoval(v); return err }},
+	// An exec probe runs whatever the config file says, as the command's user.
+	{Name: "ready", Privileged: true, set: text(func(o *Options) *string { return &o.Ready })},
+	{Name: "ready-timeout", set: func(o *Options, v string) (err error) { o.ReadyTimeout, err = parseDuration(v); return err }},
 	{Name: "log-level", set: word(func(o *Options) *string { return &o.LogLevel }, "error", "warn", "info", "debug")},
 	{Name: "log-format", set: word(func(o *Options) *string { return &o.LogFormat }, "text", "json")},
 }
@@ -151,6 +172,20 @@ func parseDuration(v string) (time.Duration, error) {
 		return 0, fmt.Errorf("%q is not a duration like 30s or 2m", v)
 	}
 	return d, nil
+}
+
+func parseRemoval(v string) (Removal, error) {
+	switch v {
+	case "never":
+		return Removal{}, nil
+	case "ready":
+		return Removal{OnReady: true}, nil
+	}
+	after, err := parseDuration(v)
+	if err != nil {
+		return Removal{}, fmt.Errorf("%q is neither never, ready nor a duration like 30s or 2m", v)
+	}
+	return Removal{After: after}, nil
 }
 
 func parseSize(v string) (int64, error) {

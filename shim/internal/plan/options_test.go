@@ -15,11 +15,10 @@ func TestOptionsMerge(t *testing.T) {
 		env:    []string{"SECRET_INIT_DIR=/b", "SECRET_INIT_FROM=sops:x", "SECRET_INIT_TIMEOUT=5s", "SECRET_INIT_USER=", "SECRET_INIT_MAX_SIZE=1MiB", "SECRET_INIT_LOG_FORMAT=json"},
 		config: "dir: /c\ntimeout: 6s\nuser: app\nowner: db\nkeep-cap: [chown, setuid]\nexisting: error\nlog-level: debug\nkeep-env: A,B\ndrop-env: C*\nliteral: L\nallow-new-privs: false\n",
 	}.mustPlan(t)
-	want := Options{
-		Config: DefaultConfig, From: []string{"sops:a", "sops:b", "sops:c"}, Literal: []string{"L"}, Dir: "/a", User: "app", Owner: "db",
-		KeepCap: []string{"chown", "setuid"}, AllowNewPrivs: true, KeepEnv: []string{"A", "B"}, DropEnv: []string{"C*"}, Existing: "error",
-		MaxSize: 1 << 20, Timeout: 5 * time.Second, LogLevel: "debug", LogFormat: "json",
-	}
+	want := Defaults()
+	want.From, want.Literal, want.Dir, want.User, want.Owner = []string{"sops:a", "sops:b", "sops:c"}, []string{"L"}, "/a", "app", "db"
+	want.KeepCap, want.AllowNewPrivs, want.KeepEnv, want.DropEnv = []string{"chown", "setuid"}, true, []string{"A", "B"}, []string{"C*"}
+	want.Existing, want.MaxSize, want.Timeout, want.LogLevel, want.LogFormat = "error", 1<<20, 5*time.Second, "debug", "json"
 	if !reflect.DeepEqual(p.Options, want) {
 		t.Errorf("got  %+v\nwant %+v", p.Options, want)
 	}

@@ -20,6 +20,9 @@ type Input struct {
 	// ReadConfig reads the config file. named is false for the default one,
 	// which need not exist: then the content is nil.
 	ReadConfig func(path string, named bool) ([]byte, error)
+	// ReadFile reads a template, or a secret that was provided and that a
+	// template or a variable needs.
+	ReadFile func(path string) ([]byte, error)
 }
 
 // Plan is one start, before anything is fetched.
@@ -37,6 +40,7 @@ type Plan struct {
 	Privileged []string
 
 	registry *sources.Registry
+	readFile func(path string) ([]byte, error)
 	environ  []variable
 	// removed and rewritten are changes to plain variables.
 	removed   map[string]bool
@@ -57,6 +61,10 @@ type Secret struct {
 	// UID and GID are as written; empty for the default owner.
 	UID, GID string
 	Mode     uint32
+	// Expose: Variable gets the value itself, and there is no file.
+	Expose bool
+	// rendering is set for a template: it has no Value.
+	rendering *rendering
 	// replaces is the variable that held the reference.
 	replaces string
 	// configured: an entry of the config file has completed it.
@@ -101,7 +109,7 @@ func New(in Input) (*Plan, error) {
 	options, optionFaults := merge(cli, fromEnv, file.settings)
 	faults = append(faults, optionFaults...)
 
-	p := &Plan{Options: options, registry: in.Registry, removed: map[string]bool{}, rewritten: map[string]string{}}
+	p := &Plan{Options: options, registry: in.Registry, readFile: in.ReadFile, removed: map[string]bool{}, rewritten: map[string]string{}}
 	if hasCommand {
 		p.Command = append([]string{}, command...)
 	}

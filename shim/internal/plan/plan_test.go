@@ -277,7 +277,7 @@ func documents(t *testing.T, contents map[string]string) Lookup {
 
 func TestResolve(t *testing.T) {
 	docs := map[string]string{"sops:f": `{"p": "pass word", "n": 1.10, "e": ""}`, "sops:more": `{"a.b": "x", "C": "y"}`, "sops:whole": "x\r\n\x00"}
-	skipNone := func(Secret) bool { return false }
+	skipNone := func(Secret) (string, bool) { return "", false }
 	tests := []struct {
 		name     string
 		w        world
@@ -306,7 +306,7 @@ func TestResolve(t *testing.T) {
 		}
 	}
 	p := world{env: []string{"A=sops:none", "B=sops:f#n"}}.mustPlan(t)
-	deliveries, _, err := p.Resolve(documents(t, docs), func(s Secret) bool { return s.Name == "a" })
+	deliveries, _, err := p.Resolve(documents(t, docs), func(s Secret) (string, bool) { return "", s.Name == "a" })
 	if err != nil || len(deliveries) != 1 || deliveries[0].Name != "b" {
 		t.Errorf("what is provided is read: %v, %v", deliveries, err)
 	}
@@ -337,7 +337,7 @@ func TestResolveFaults(t *testing.T) {
 	}
 	for _, test := range tests {
 		p := test.w.mustPlan(t)
-		deliveries, _, err := p.Resolve(documents(t, docs), func(Secret) bool { return false })
+		deliveries, _, err := p.Resolve(documents(t, docs), func(Secret) (string, bool) { return "", false })
 		if got := said(err); got != test.want || deliveries != nil {
 			t.Errorf("%s:\ngot  %s\nwant %s", test.name, got, test.want)
 		}

@@ -19,10 +19,13 @@ type Delivery struct {
 // Lookup gives the document that a reference points into, or why there is none.
 type Lookup func(sources.Ref) (*sources.Document, error)
 
+// Provided tells whether the platform has put a secret there already, and where.
+type Provided func(Secret) (path string, ok bool)
+
 // Resolve takes the values of all secrets but those that are provided out of
-// the documents. It reports all faults together; warnings tell of what is
-// optional and absent, and of empty values.
-func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []Delivery, warnings []string, err error) {
+// the documents, and renders the templates. It reports all faults together;
+// warnings tell of what is optional and absent, and of empty values.
+func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delivery, warnings []string, err error) {
 	var faults Faults
 	var members []Delivery
 	for _, ref := range p.From {
@@ -35,7 +38,17 @@ func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []D
 		members = append(members, more...)
 	}
 	for _, s := range p.Secrets {
-		if skip(s) {
+		if s.rendering != nil {
+			continue
+		}
+		if path, ok := provided(s); ok {
+			if s.Expose {
+				content, err := p.readFile(path)
+				if err != nil {
+					faults.add(s.Where, sources.Errorf(sources.Denied, "check the file's owner and mode", "the provided %s cannot be read: %v", path, err))
+				}
+				deliveries = append(deliveries, Delivery{Secret: s, Content: sources.NewSecret(content)})
+			}
 			continue
 		}
 		content, missing, errs := evaluate(documents, s.Value)
@@ -50,6 +63,7 @@ func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []D
 			deliveries = append(deliveries, Delivery{Secret: s, Content: content})
 		}
 	}
+	deliveries = append(deliveries, p.render(slices.Concat(deliveries, members), provided, &faults)...)
 	secrets := slices.Clone(p.Secrets)
 	for _, m := range members {
 		secrets = append(secrets, m.Secret)
@@ -75,6 +89,44 @@ func (p *Plan) Resolve(documents Lookup, skip func(Secret) bool) (deliveries []D
 		return nil, warnings, err
 	}
 	return deliveries, warnings, nil
+}
+
+// render renders the templates. One that needs a secret with a fault has none
+// of its own.
+func (p *Plan) render(deliveries []Delivery, provided Provided, faults *Faults) (rendered []Delivery) {
+	values := map[string]sources.Secret{}
+	for _, d := range deliveries {
+		values[d.Name] = d.Content
+	}
+	for _, s := range p.Secrets {
+		if _, given := provided(s); s.rendering == nil || given || len(*faults) > 0 {
+			continue
+		}
+		p.addProvided(values, provided, faults)
+		content, err := s.rendering.render(values)
+		if err != nil {
+			faults.add(s.Where, err)
+			continue
+		}
+		rendered = append(rendered, Delivery{Secret: s, Content: content})
+	}
+	return rendered
+}
+
+// addProvided reads what the platform has provided: only for templates.
+func (p *Plan) addProvided(values map[string]sources.Secret, provided Provided, faults *Faults) {
+	for _, s := range p.Secrets {
+		path, ok := provided(s)
+		if _, known := values[s.Name]; !ok || known || s.rendering != nil {
+			continue
+		}
+		content, err := p.readFile(path)
+		if err != nil {
+			faults.add(s.Where, sources.Errorf(sources.Denied, "check the file's owner and mode", "the provided %s cannot be read: %v", path, err))
+			continue
+		}
+		values[s.Name] = sources.NewSecret(content)
+	}
 }
 
 func absent(ref sources.Ref, err error) bool {
