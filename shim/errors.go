@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"secret-init/shim/internal/plan"
 	"secret-init/shim/internal/privdrop"
 	"secret-init/shim/internal/secretfs"
@@ -45,7 +47,9 @@ func fail(code int, hint, format string, args ...any) error {
 // interrupted: a signal ended the start.
 type interrupted struct{ signal syscall.Signal }
 
-func (i interrupted) Error() string { return "ended by signal " + i.signal.String() }
+func (i interrupted) Error() string {
+	return "ended by " + unix.SignalName(i.signal) + " before the command ran"
+}
 
 // classCodes are the exit codes of the four classes.
 var classCodes = map[sources.Class]int{

@@ -62,7 +62,7 @@ func parseConfig(name string, content []byte) (config, Faults) {
 	}
 	if err != nil {
 		where, what := syntaxError(name, content, err)
-		p.faults.add(where, sources.Errorf(sources.Invalid, "", "%s", what))
+		p.faults.add(where, sources.Errorf(sources.Invalid, "check that line's quotes, blanks and colons", "%s", what))
 		return p.config, p.faults
 	}
 	if dec.Decode(new(yaml.Node)) == nil {

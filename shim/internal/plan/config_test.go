@@ -80,14 +80,14 @@ func TestParseConfigFaults(t *testing.T) {
 		{"secrets:\n  a: {target: /b/../c}", "C:2:15: target \"/b/../c\" is neither a file name nor an absolute path"},
 		{"secrets:\n  a: {target: /}", "C:2:15: target \"/\" is neither a file name nor an absolute path"},
 		{"user: a\n---\nuser: b", "C: has more than one YAML document\n  remove the line ---"},
-		{"user: app\nsecrets:\n  db: *" + canary, "C:3:7: is not valid YAML: a * stands for an anchor, and there is none of that name"},
-		{"user: app\nsecrets:\n  db: \"" + canary + "\n", "C:3:3: is not valid YAML: found unexpected end of stream"},
-		{"user: app\nfrom: \"a\n  b\"\nsecrets:\n  db: \"" + canary + "\nuser: app\n", "C:5:3: is not valid YAML: found unexpected end of stream"},
-		{"user: app\n\tdir: /x\n", "C:2:2: is not valid YAML: found a tab character that violates indentation"},
-		{"user: app\nsecrets:\n  - b\n - c\n", "C:4:2: is not valid YAML: did not find expected key"},
-		{"user: app\ndir: @" + canary, "C:2:1: is not valid YAML: found character that cannot start any token"},
-		{"a: b: " + canary, "C:1:1: is not valid YAML: mapping values are not allowed in this context"},
-		{"\xff", "C:1:1: is not valid YAML: invalid leading UTF-8 octet"},
+		{"user: app\nsecrets:\n  db: *" + canary, "C:3:7: is not valid YAML: a * stands for an anchor, and there is none of that name\n  check that line's quotes, blanks and colons"},
+		{"user: app\nsecrets:\n  db: \"" + canary + "\n", "C:3:3: is not valid YAML: found unexpected end of stream\n  check that line's quotes, blanks and colons"},
+		{"user: app\nfrom: \"a\n  b\"\nsecrets:\n  db: \"" + canary + "\nuser: app\n", "C:5:3: is not valid YAML: found unexpected end of stream\n  check that line's quotes, blanks and colons"},
+		{"user: app\n\tdir: /x\n", "C:2:2: is not valid YAML: found a tab character that violates indentation\n  check that line's quotes, blanks and colons"},
+		{"user: app\nsecrets:\n  - b\n - c\n", "C:4:2: is not valid YAML: did not find expected key\n  check that line's quotes, blanks and colons"},
+		{"user: app\ndir: @" + canary, "C:2:1: is not valid YAML: found character that cannot start any token\n  check that line's quotes, blanks and colons"},
+		{"a: b: " + canary, "C:1:1: is not valid YAML: mapping values are not allowed in this context\n  check that line's quotes, blanks and colons"},
+		{"\xff", "C:1:1: is not valid YAML: invalid leading UTF-8 octet\n  check that line's quotes, blanks and colons"},
 	}
 	for _, test := range tests {
 		_, faults := parseConfig("C", []byte(test.content))

@@ -287,7 +287,11 @@ func merge(layers ...[]setting) (Options, Faults) {
 				continue
 			}
 			if err := s.option.set(&options, s.value); err != nil {
-				faults.add(s.where, sources.Errorf(sources.Invalid, "", "%v", err))
+				hint := ""
+				if s.value == "" {
+					hint = "leave it out for the default"
+				}
+				faults.add(s.where, sources.Errorf(sources.Invalid, hint, "%v", err))
 			}
 		}
 		for _, s := range layer {

@@ -337,10 +337,19 @@ func TestResolveFaults(t *testing.T) {
 	}
 	for _, test := range tests {
 		p := test.w.mustPlan(t)
-		deliveries, _, err := p.Resolve(documents(t, docs), func(Secret) (string, bool) { return "", false })
-		if got := said(err); got != test.want || deliveries != nil {
+		_, _, err := p.Resolve(documents(t, docs), func(Secret) (string, bool) { return "", false })
+		if got := said(err); got != test.want {
 			t.Errorf("%s:\ngot  %s\nwant %s", test.name, got, test.want)
 		}
+	}
+}
+
+func TestResolveGivesTheRestBesideFaults(t *testing.T) {
+	p := world{env: []string{"A=sops:f#a", "B=sops:f#b", "C=sops:f#c", "SECRET_INIT_MAX_SIZE=3"}}.mustPlan(t)
+	nowhere := func(Secret) (string, bool) { return "", false }
+	deliveries, _, err := p.Resolve(documents(t, map[string]string{"sops:f": `{"a": "abc", "b": "abcd"}`}), nowhere)
+	if len(deliveries) != 1 || deliveries[0].Name != "a" || err == nil || len(err.(Faults)) != 2 {
+		t.Errorf("%v, %v", deliveries, err)
 	}
 }
 

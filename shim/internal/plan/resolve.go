@@ -51,7 +51,7 @@ func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delive
 			}
 			continue
 		}
-		content, missing, errs := evaluate(documents, s.Value)
+		content, errs, missing := evaluate(documents, s.Value)
 		if missing != nil {
 			warnings = append(warnings, fmt.Sprintf("%s: %v: it is optional, so there is no file", s.Where, missing))
 			continue
@@ -135,7 +135,7 @@ func absent(ref sources.Ref, err error) bool {
 
 // evaluate resolves one template. missing is why there is no value though
 // nothing is wrong: a reference in it is optional, and what it names does not exist.
-func evaluate(documents Lookup, t Template) (value sources.Secret, missing error, errs []error) {
+func evaluate(documents Lookup, t Template) (value sources.Secret, errs []error, missing error) {
 	var whole []byte
 	for _, part := range t {
 		if part.Ref == nil {
@@ -164,7 +164,7 @@ func evaluate(documents Lookup, t Template) (value sources.Secret, missing error
 	}
 	if missing != nil || len(errs) > 0 {
 		clear(whole)
-		return value, missing, errs
+		return value, errs, missing
 	}
 	return sources.NewSecret(whole), nil, nil
 }
