@@ -112,6 +112,7 @@ type testimony struct {
 	Secrets  map[string]struct {
 		Error, Value, Real, Filesystem, Options, Mode, Owner, Dir string
 		Entries, Writable                                         []string
+		Seals                                                     int
 	}
 }
 
@@ -168,7 +169,9 @@ func normal(text string) string {
 func TestContainers(t *testing.T) {
 	b := newBed(t)
 	for name, test := range map[string]func(*testing.T, *bed){
-		"matrix": testMatrix,
+		"matrix":   testMatrix,
+		"postgres": testPostgres,
+		"pid 1":    testPID1,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ type secret struct {
 	Entries []string
 	// Writable lists what the command could change: the file, its directory.
 	Writable []string
+	// Seals are those of sealed memory (F_GET_SEALS); 0 for any other file.
+	Seals int `json:",omitempty"`
 }
 
 // tell prints a witness as one line.
@@ -99,6 +102,9 @@ func look(path string) (s secret) {
 		s.Error = err.Error()
 	}
 	s.Value = string(value)
+	if strings.HasPrefix(path, "/proc/self/fd/") {
+		return lookMemory(path, s)
+	}
 	if s.Real, err = filepath.EvalSymlinks(path); err != nil {
 		s.Error = err.Error()
 		return s
@@ -118,14 +124,43 @@ func look(path string) (s secret) {
 		}
 	}
 	slices.Sort(s.Entries)
-	if file, err := os.OpenFile(s.Real, os.O_WRONLY, 0); err == nil {
-		_ = file.Close()
+	if rewritable(s.Real, value) {
 		s.Writable = append(s.Writable, "file")
 	}
 	if unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK, unix.AT_EACCESS) == nil {
 		s.Writable = append(s.Writable, "directory")
 	}
 	return s
+}
+
+// lookMemory is look for a file that has no path but its descriptor's.
+func lookMemory(path string, s secret) secret {
+	var err error
+	if s.Real, err = os.Readlink(path); err != nil {
+		s.Error = err.Error()
+		return s
+	}
+	s.Mode, s.Owner = modeAndOwner(path)
+	s.Filesystem, _ = filesystem(path)
+	if fd, err := strconv.Atoi(filepath.Base(path)); err == nil {
+		s.Seals, _ = unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	}
+	if rewritable(path, []byte(s.Value)) {
+		s.Writable = []string{"file"}
+	}
+	return s
+}
+
+// rewritable tries to write what is there already: sealed memory can be
+// opened for writing, and then refuses it.
+func rewritable(path string, value []byte) bool {
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	_, err = file.WriteAt(value, 0)
+	return err == nil
 }
 
 func modeAndOwner(path string) (mode, owner string) {
