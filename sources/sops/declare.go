@@ -17,9 +17,10 @@ var Backend = sources.Backend{
 	Scheme: "sops",
 	Params: []string{paramFormat},
 	// The other settings of sops name files and commands, or are Vault's and AWS's own.
-	Credentials: []sources.Variable{{Name: "SOPS_AGE_KEY"}},
-	Check:       check,
-	Open:        open,
+	Credentials:     []sources.Variable{{Name: "SOPS_AGE_KEY"}},
+	CredentialFiles: []string{"SOPS_AGE_KEY_FILE", "SOPS_AGE_SSH_PRIVATE_KEY_FILE"},
+	Check:           check,
+	Open:            open,
 }
 
 const paramFormat = "format"

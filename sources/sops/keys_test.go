@@ -51,11 +51,12 @@ func wantRefused(t *testing.T, env sourcetest.Env, path string, class sources.Cl
 	}
 	registry := sources.NewRegistry(sops.Backend)
 	fetcher := &sources.Fetcher{Registry: registry, Settings: sources.Settings{Getenv: os.Getenv}}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second)
+	const timeout = 2 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	started := time.Now()
 	err := fetcher.Fetch(ctx, []sources.Ref{{Scheme: "sops", Path: path}})[0].Err
-	if late := time.Since(started) - 4*time.Second; late > 100*time.Millisecond {
+	if late := time.Since(started) - timeout; late > 100*time.Millisecond {
 		t.Errorf("%v after the deadline", late)
 	}
 	if closeErr := fetcher.Close(t.Context()); closeErr != nil {
@@ -181,10 +182,10 @@ func TestAWSKMS(t *testing.T) {
 	hint := "it is encrypted for AWS KMS " + arn + "; allow kms:Decrypt on the key to the task's or instance's role"
 	moto.AnswerError("Decrypt", http.StatusBadRequest, "AccessDeniedException", sourcetest.Canary)
 	wantRefused(t, env, path, sources.Denied, "(AWS KMS "+arn+" answers 400 AccessDeniedException)", hint)
-	moto.AnswerError("Decrypt", http.StatusBadRequest, "ThrottlingException", sourcetest.Canary)
-	wantRefused(t, env, path, sources.Unavailable, "answers 400 ThrottlingException", hint)
 	// The SDK tries three times by itself, which may take longer than the test's deadline.
 	env["AWS_MAX_ATTEMPTS"] = "1"
+	moto.AnswerError("Decrypt", http.StatusBadRequest, "ThrottlingException", sourcetest.Canary)
+	wantRefused(t, env, path, sources.Unavailable, "answers 400 ThrottlingException", hint)
 	moto.AnswerError("Decrypt", http.StatusInternalServerError, "KMSInternalException", sourcetest.Canary)
 	wantRefused(t, env, path, sources.Unavailable, "answers 500 KMSInternalException", hint)
 	wantRefused(t, with(env, map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:" + servers.FreePort(t)}), path,
@@ -213,7 +214,7 @@ func TestVaultTransit(t *testing.T) {
 	hint := "it is encrypted for " + named + "; set VAULT_TOKEN to a token with update on transit/decrypt/app"
 	wantRefused(t, with(env, map[string]string{"VAULT_TOKEN": sourcetest.Canary}), path, sources.Denied, "("+named+" answers 403 Forbidden)", hint)
 	wantRefused(t, with(env, map[string]string{"VAULT_TOKEN": vault.Token("default")}), path, sources.Denied, "answers 403 Forbidden", hint)
-	vault.Intercept(func(http.ResponseWriter, *http.Request) bool { time.Sleep(5 * time.Second); return true })
+	vault.Intercept(func(http.ResponseWriter, *http.Request) bool { time.Sleep(3 * time.Second); return true })
 	wantRefused(t, env, path, sources.Unavailable, named+" does not answer", "can this host reach it?")
 	vault.Forget()
 	vault.Seal()
