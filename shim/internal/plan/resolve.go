@@ -24,7 +24,8 @@ type Provided func(Secret) (path string, ok bool)
 
 // Resolve takes the values of all secrets but those that are provided out of
 // the documents, and renders the templates. It reports all faults together;
-// warnings tell of what is optional and absent, and of empty values.
+// warnings tell of what is optional and absent, and of empty values. Beside
+// faults there is what could be read: the caller wipes it.
 func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delivery, warnings []string, err error) {
 	var faults Faults
 	var members []Delivery
@@ -46,6 +47,7 @@ func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delive
 				content, err := p.readFile(path)
 				if err != nil {
 					faults.add(s.Where, sources.Errorf(sources.Denied, "check the file's owner and mode", "the provided %s cannot be read: %v", path, err))
+					continue
 				}
 				deliveries = append(deliveries, Delivery{Secret: s, Content: sources.NewSecret(content)})
 			}
@@ -74,21 +76,20 @@ func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delive
 		deliveries = append(deliveries, m)
 	}
 	checkCollisions(secrets, &faults)
-	for _, d := range deliveries {
-		if n := int64(d.Content.Len()); n > p.MaxSize {
-			// The limit is no secret; the value's own length might be.
-			faults.add(d.Where, sources.Errorf(sources.Invalid, "raise it with --max-size", "%s is larger than --max-size (%d bytes)", d.Value, p.MaxSize))
-		} else if n == 0 {
+	deliveries = slices.DeleteFunc(deliveries, func(d Delivery) bool {
+		n := int64(d.Content.Len())
+		if n == 0 {
 			warnings = append(warnings, fmt.Sprintf("%s: the value is empty", d.Where))
 		}
-	}
-	if err := faults.err(); err != nil {
-		for _, d := range deliveries {
-			d.Content.Wipe()
+		if n <= p.MaxSize {
+			return false
 		}
-		return nil, warnings, err
-	}
-	return deliveries, warnings, nil
+		// The limit is no secret; the value's own length might be.
+		faults.add(d.Where, sources.Errorf(sources.Invalid, "raise it with --max-size", "%s is larger than --max-size (%d bytes)", d.Value, p.MaxSize))
+		d.Content.Wipe()
+		return true
+	})
+	return deliveries, warnings, faults.err()
 }
 
 // render renders the templates. One that needs a secret with a fault has none
