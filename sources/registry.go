@@ -53,6 +53,10 @@ type Backend struct {
 	// Credentials are the variables with its own credentials: references in
 	// them are resolved in memory, and the command does not inherit them.
 	Credentials []Variable
+	// CredentialFiles are the variables that name a file with such a
+	// credential, of this source alone: check warns when the command could
+	// read it, since dropping the variable does not help then.
+	CredentialFiles []string
 	// NeedsSlash: in the environment only a path with a slash is a
 	// reference ("vault:8200" is a host and a port).
 	NeedsSlash bool

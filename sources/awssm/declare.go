@@ -21,11 +21,12 @@ const (
 
 // Backend is the scheme "aws-sm".
 var Backend = sources.Backend{
-	Scheme:      "aws-sm",
-	Params:      []string{paramStage, paramVersion, awsconfig.ParamRegion},
-	Credentials: awsconfig.Credentials,
-	Check:       check,
-	Open:        open,
+	Scheme:          "aws-sm",
+	Params:          []string{paramStage, paramVersion, awsconfig.ParamRegion},
+	Credentials:     awsconfig.Credentials,
+	CredentialFiles: awsconfig.CredentialFiles,
+	Check:           check,
+	Open:            open,
 }
 
 // check gives a reference its canonical form: an ARN's suffix, as ECS spells

@@ -19,11 +19,12 @@ const (
 
 // Backend is the scheme "aws-ssm".
 var Backend = sources.Backend{
-	Scheme:      "aws-ssm",
-	Params:      []string{paramVersion, paramLabel, awsconfig.ParamRegion},
-	Credentials: awsconfig.Credentials,
-	Check:       check,
-	Open:        open,
+	Scheme:          "aws-ssm",
+	Params:          []string{paramVersion, paramLabel, awsconfig.ParamRegion},
+	Credentials:     awsconfig.Credentials,
+	CredentialFiles: awsconfig.CredentialFiles,
+	Check:           check,
+	Open:            open,
 }
 
 // check gives a reference its canonical form: AWS's own selectors, name:3 and

@@ -32,6 +32,10 @@ var Backend = sources.Backend{
 		{Name: "VAULT_JWT"},
 		{Name: "VAULT_PASSWORD"},
 	},
+	CredentialFiles: []string{
+		"VAULT_TOKEN_FILE", "VAULT_WRAPPED_TOKEN_FILE", "VAULT_SECRET_ID_FILE",
+		"VAULT_JWT_FILE", "VAULT_PASSWORD_FILE", "VAULT_CLIENT_KEY",
+	},
 	NeedsSlash: true,
 	Check:      check,
 	Open:       open,

@@ -143,6 +143,16 @@ func SetForeground(fd, pgrp int) error {
 	return retry("tcsetpgrp", func() error { return unix.IoctlSetPointerInt(fd, unix.TIOCSPGRP, pgrp) })
 }
 
+// Terminal reports whether fd is a terminal, and how many columns it has; 0
+// where it does not know (ioctl_tty(2), TIOCGWINSZ).
+func Terminal(fd int) (columns int, ok bool) {
+	size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, false
+	}
+	return int(size.Col), true
+}
+
 // Urgent is a descriptor that reads the URG signals which are blocked
 // (signalfd(2)).
 func Urgent() (int, error) {
@@ -154,4 +164,35 @@ func Urgent() (int, error) {
 		return err
 	})
 	return fd, err
+}
+
+// PassCredentials makes every message of a unix socket come with its sender's
+// pid, uid and gid (SO_PASSCRED in unix(7)).
+func PassCredentials(fd int) error {
+	return retry("setsockopt(SO_PASSCRED)", func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1) })
+}
+
+// OnExec gives two ends of a pipe: the first is at its end once every holder
+// of the second has closed it. The second one is inherited by the programs
+// that are executed, until one of them calls CloseOnExec.
+func OnExec() (read, write int, err error) {
+	fds := [2]int{-1, -1}
+	err = retry("pipe2", func() error { return unix.Pipe2(fds[:], unix.O_CLOEXEC) })
+	if err == nil {
+		err = retry("fcntl(F_SETFD)", func() error {
+			_, err := unix.FcntlInt(uintptr(fds[1]), unix.F_SETFD, 0)
+			return err
+		})
+	}
+	return fds[0], fds[1], err
+}
+
+// SendMessage sends one datagram with descriptors on a connected socket
+// (sendmsg(2)). net.UnixConn cannot: it refuses WriteMsgUnix on one.
+func SendMessage(fd int, data []byte, descriptors []int) error {
+	var rights []byte
+	if len(descriptors) > 0 {
+		rights = unix.UnixRights(descriptors...)
+	}
+	return retry("sendmsg", func() error { return unix.Sendmsg(fd, data, rights, nil, unix.MSG_NOSIGNAL) })
 }

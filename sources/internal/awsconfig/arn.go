@@ -17,6 +17,10 @@ var Credentials = []sources.Variable{
 	{Name: "AWS_SESSION_TOKEN", Shared: true},
 }
 
+// CredentialFiles name lasting keys. A web identity's or a container agent's
+// token is left out: like the role, it is there for the application.
+var CredentialFiles = []string{"AWS_SHARED_CREDENTIALS_FILE"}
+
 // ARN is an Amazon Resource Name, split at its first five colons.
 type ARN struct{ Partition, Service, Region, Account, Resource string }
 
