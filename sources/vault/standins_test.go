@@ -5,7 +5,6 @@ package vault_test
 import (
 	"encoding/asn1"
 	"encoding/json"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -99,7 +98,7 @@ func serveLDAP(conn net.Conn, name, password string) {
 		if err != nil {
 			return
 		}
-		if _, err := io.WriteString(conn, string(reply)); err != nil {
+		if _, err := conn.Write(reply); err != nil {
 			return
 		}
 	}

@@ -103,7 +103,7 @@ func buildImage(tb testing.TB, tag, dockerfile string, files map[string]string, 
 	tb.Helper()
 	reader, writer := io.Pipe()
 	go func() { writer.CloseWithError(writeContext(writer, dockerfile, files)) }()
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	docker(tb, imageTimeout, reader, append([]string{"build", "--quiet", "--tag", tag}, append(flags, "-")...)...)
 }
 

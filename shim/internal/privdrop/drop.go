@@ -52,7 +52,7 @@ func (d Drop) Check() error {
 		return errors.New("capabilities are kept for a user other than root: root has all that the container has")
 	}
 	if now.UID != 0 && now.UID != d.To.UID && !held(capability.CAP_SETUID) {
-		return fmt.Errorf("cannot become user %s: the container already runs as uid %d and may not change that", d.To, now.UID)
+		return &MissingCapabilityError{User: d.To.String(), Missing: []string{"SETUID"}, Now: now.UID}
 	}
 	var missing []string
 	if d.changesUID(now) && !held(capability.CAP_SETUID) {
@@ -76,9 +76,14 @@ func (d Drop) Check() error {
 type MissingCapabilityError struct {
 	User    string
 	Missing []string
+	// Now is the uid of a start that is not root's, and asks for another.
+	Now int
 }
 
 func (e *MissingCapabilityError) Error() string {
+	if e.Now != 0 {
+		return fmt.Sprintf("cannot become user %s: the container already runs as uid %d and may not change that", e.User, e.Now)
+	}
 	return fmt.Sprintf("cannot become user %s: the container lacks the capability %s", e.User, strings.Join(e.Missing, " and "))
 }
 

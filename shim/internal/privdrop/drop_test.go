@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	isolate.Main(m, isolate.Roles{"drop": playDrop, "failed exec": playFailedExec, "status": playStatus})
+	os.Exit(isolate.Main(m, isolate.Roles{"drop": playDrop, "failed exec": playFailedExec, "status": playStatus}))
 }
 
 // playDrop is a start: args are the passwd and group files, the user, the

@@ -23,7 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	isolate.Main(m, isolate.Roles{"start": playStart, "swap": playSwap, "choose": playChoose, "no fowner": playNoFowner, "deliver": playDeliver, "read": playRead})
+	os.Exit(isolate.Main(m, isolate.Roles{"start": playStart, "swap": playSwap, "choose": playChoose, "no fowner": playNoFowner, "deliver": playDeliver, "read": playRead}))
 }
 
 // playStart writes the files that its arguments name into the directory that

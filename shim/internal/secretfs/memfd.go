@@ -11,6 +11,9 @@ import (
 // (exec 3>file), and of those of socket activation.
 const lowestMemfd = 100
 
+// maxMemfdName is the kernel's limit, in bytes (memfd_create(2)).
+const maxMemfdName = 249
+
 // Memfd delivers files in sealed memory instead of in a place: on no
 // filesystem that has a path, never changed again by anybody. It returns the
 // path of each, /proc/self/fd/N, which holds for the command and for those of
@@ -42,7 +45,7 @@ func Memfd(files []File) (paths []string, err error) {
 }
 
 func sealedFile(f File) (int, error) {
-	fd, err := linux.Memfd(f.Name)
+	fd, err := linux.Memfd(f.Name[:min(len(f.Name), maxMemfdName)])
 	if err != nil {
 		return -1, err
 	}

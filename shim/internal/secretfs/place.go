@@ -65,7 +65,7 @@ type Place struct {
 	warnings []string
 }
 
-// NoPlaceError: there is nowhere to write in memory.
+// NoPlaceError says that there is nowhere to write in memory.
 type NoPlaceError struct {
 	Dir      string
 	Rejected []string

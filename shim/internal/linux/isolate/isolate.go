@@ -52,17 +52,18 @@ func Run(t *testing.T, namespaces uintptr) bool {
 // Roles are what the test binary can be other than a test.
 type Roles map[string]func(args []string) error
 
-// Main plays a role, or runs the tests; it is for TestMain.
-func Main(m *testing.M, roles Roles) {
+// Main plays a role, or runs the tests, and returns the exit code; it is for
+// TestMain.
+func Main(m *testing.M, roles Roles) int {
 	play, ok := roles[os.Getenv(roleVariable)]
 	if !ok {
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	if err := play(os.Args[1:]); err != nil {
 		_, _ = os.Stderr.WriteString(err.Error() + "\n")
-		os.Exit(1)
+		return 1
 	}
-	os.Exit(0)
+	return 0
 }
 
 // Command is the test binary in a role. /proc/self/exe is found by another
