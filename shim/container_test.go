@@ -170,6 +170,7 @@ func TestContainers(t *testing.T) {
 	b := newBed(t)
 	for name, test := range map[string]func(*testing.T, *bed){
 		"matrix":   testMatrix,
+		"existing": testExisting,
 		"postgres": testPostgres,
 		"pid 1":    testPID1,
 	} {
