@@ -15,6 +15,7 @@ space := $(subst ,, )
 TAGS  := $(subst $(space),$(comma),$(strip $(patsubst %,no_%,$(filter-out $(SOURCES),$(ALL_SOURCES)))))
 
 BIN   := $(CURDIR)/.cache/bin
+OLDER_SOPS := $(CURDIR)/.cache/sops-versions/sops-v3.12.1
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 export PATH := $(BIN):$(PATH)
@@ -52,11 +53,15 @@ lint: $(BIN)/golangci-lint ## the linters; the layers among them
 	$(BIN)/golangci-lint run --build-tags integration ./...
 	@test -z "$$(gofmt -l shim sources tools examples)" || { gofmt -l shim sources tools examples; exit 1; }
 
-tools: $(BIN)/sops $(BIN)/age-keygen $(BIN)/vault ## the commands that the tests run, built into .cache/bin
+tools: $(BIN)/sops $(BIN)/age-keygen $(BIN)/vault $(OLDER_SOPS) ## the commands that the tests run, built into .cache/bin
 
 $(BIN)/sops $(BIN)/age-keygen: tools/commands/go.mod
 	cd tools/commands && CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $$($(GO) list tool)
 	@touch $(BIN)/sops $(BIN)/age-keygen
+
+# The last of what the script builds stands for all.
+$(OLDER_SOPS):
+	tools/sops-versions.sh $(@D)
 
 # A vault or bao on PATH serves as well.
 $(BIN)/vault: tools/vault/go.mod

@@ -88,8 +88,11 @@ func (s *keyService) Decrypt(_ context.Context, request *keyservice.DecryptReque
 	if key == nil {
 		return nil, errors.New("no such key")
 	}
-	if pgpKey, ok := key.(*pgp.MasterKey); ok {
-		preparePGP(s.ctx, pgpKey, s.source.agent)
+	switch k := key.(type) {
+	case *pgp.MasterKey:
+		preparePGP(s.ctx, k, s.source.agent)
+	case *hcvault.MasterKey:
+		prepareVault(k)
 	}
 	var plain []byte
 	var err error
@@ -124,6 +127,12 @@ func classify(err error) (why string, unavailable bool) {
 			return "was not asked, since no AWS credentials were found", false
 		}
 	}
+	if errors.Is(err, http.ErrNoLocation) {
+		return "answers with a redirect to another server, which is not followed", false
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return "answers with more than a key", false
+	}
 	code, name := 0, ""
 	if e, ok := errors.AsType[*vault.ResponseError](err); ok {
 		code = e.StatusCode
@@ -153,37 +162,41 @@ func classify(err error) (why string, unavailable bool) {
 // hint tells what the file is encrypted for: recipients, fingerprints and
 // names of keys, which are public; and what would open it.
 func (s source) keyError(tree *sops.Tree, failures []failure) error {
-	var down, refused []string
+	var answers []string
+	class := sources.Denied
 	for _, f := range failures {
+		if f.why != "" {
+			answers = append(answers, describe(f.key)+" "+f.why)
+		}
 		if f.unavailable {
-			down = append(down, describe(f.key)+" "+f.why)
-		} else if f.why != "" {
-			refused = append(refused, describe(f.key)+" "+f.why)
+			class = sources.Unavailable
 		}
 	}
-	what := "cannot be decrypted: no key that it is encrypted for is at hand"
+	said := strings.Join(answers, "; ")
+	what := "no key that it is encrypted for is at hand"
 	if groups := len(tree.Metadata.KeyGroups); groups > 1 {
-		what = fmt.Sprintf("cannot be decrypted: it takes keys of %d of its %d key groups", max(tree.Metadata.ShamirThreshold, 1), groups)
+		what = fmt.Sprintf("it takes keys of %d of its %d key groups", max(tree.Metadata.ShamirThreshold, 1), groups)
+		if said != "" {
+			what += " (" + said + ")"
+		}
+	} else if said != "" {
+		what = said
 	}
-	class, hint := sources.Denied, s.keyHint(tree)
-	if len(down) > 0 {
-		class = sources.Unavailable
-		hint += "; can this host reach it? --timeout sets how long to try"
-	}
-	if both := append(down, refused...); len(both) > 0 {
-		what += " (" + strings.Join(both, "; ") + ")"
-	}
-	return sources.Errorf(class, hint, "%s", printable(what))
+	return sources.Errorf(class, s.keyHint(tree, failures), "cannot be decrypted: %s", printable(what))
 }
 
 // keyHint names the keys of the file and, for each kind, the settings.
-func (s source) keyHint(tree *sops.Tree) string {
+func (s source) keyHint(tree *sops.Tree, failures []failure) string {
 	const most = 8
 	var named, settings []string
 	for _, group := range tree.Metadata.KeyGroups {
 		for _, key := range group {
 			named = append(named, describe(key))
-			if setting := s.settingFor(key); !slices.Contains(settings, setting) {
+			setting := s.settingFor(key)
+			if slices.ContainsFunc(failures, func(f failure) bool { return f.key == key && f.unavailable }) {
+				setting = "can this host reach it? --timeout sets how long to try"
+			}
+			if !slices.Contains(settings, setting) {
 				settings = append(settings, setting)
 			}
 		}

@@ -81,7 +81,7 @@ func TestKeyErrorOfCloudKeys(t *testing.T) {
 	tree := &sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{{gcp, azure, huawei}}}}
 	s := source{getenv: func(string) string { return "" }}
 	err := s.keyError(tree, []failure{{key: gcp}, {key: azure, why: "answers 403 Forbidden"}, {key: huawei}})
-	if sources.ClassOf(err) != sources.Denied || !strings.HasSuffix(err.Error(), "(Azure Key Vault https://v.vault.azure.net/keys/n/1 answers 403 Forbidden)") {
+	if sources.ClassOf(err) != sources.Denied || err.Error() != "cannot be decrypted: Azure Key Vault https://v.vault.azure.net/keys/n/1 answers 403 Forbidden" {
 		t.Error(err)
 	}
 	for _, part := range []string{"GCP KMS projects/p/locations/global/keyRings/r/cryptoKeys/k?, ", "HuaweiCloud KMS cn-north-1:id; ", "cryptoKeyDecrypter", "AZURE_CLIENT_ID", "HUAWEICLOUD_SDK_AK"} {
@@ -93,7 +93,7 @@ func TestKeyErrorOfCloudKeys(t *testing.T) {
 	for range 12 {
 		many = append(many, keys.MasterKey(azure))
 	}
-	if hint := s.keyHint(&sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{many}}}); !strings.Contains(hint, "and 4 more; ") {
+	if hint := s.keyHint(&sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{many}}}, nil); !strings.Contains(hint, "and 4 more; ") {
 		t.Errorf("hint %q", hint)
 	}
 }

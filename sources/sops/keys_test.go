@@ -3,15 +3,18 @@
 package sops_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,8 +46,8 @@ func wantCanary(t *testing.T, env sourcetest.Env, path string) {
 	}
 }
 
-// wantRefused checks class and words, and that nothing secret is in them.
-func wantRefused(t *testing.T, env sourcetest.Env, path string, class sources.Class, what, hint string) {
+// wantRefused checks the class, and the two lines by their name in errors.txt.
+func wantRefused(t *testing.T, name string, env sourcetest.Env, path string, class sources.Class) {
 	t.Helper()
 	for name, value := range env {
 		t.Setenv(name, value)
@@ -62,12 +65,10 @@ func wantRefused(t *testing.T, env sourcetest.Env, path string, class sources.Cl
 	if closeErr := fetcher.Close(t.Context()); closeErr != nil {
 		t.Error(closeErr)
 	}
-	if err == nil || sources.ClassOf(err) != class || !strings.Contains(err.Error(), what) || !strings.Contains(sources.HintOf(err), hint) {
-		t.Errorf("class %v, %v, hint %s\nwant %v, %s, hint %s", sources.ClassOf(err), err, sources.HintOf(err), class, what, hint)
+	if sources.ClassOf(err) != class {
+		t.Errorf("class %v, want %v", sources.ClassOf(err), class)
 	}
-	if strings.Contains(fmt.Sprintf("%v %#v", err, err), sourcetest.Canary) || strings.Contains(sources.HintOf(err), sourcetest.Canary) {
-		t.Error("the canary is in the error")
-	}
+	wantLines(t, name, err)
 }
 
 func write(t *testing.T, path, content string) string {
@@ -97,15 +98,15 @@ func TestAgeKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { wantCanary(t, with(noKeys(t), env), path) })
 	}
-	none := "no key that it is encrypted for is at hand"
-	for hint, env := range map[string]map[string]string{
-		"set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE":                                     {},
-		"SOPS_AGE_KEY_FILE is set, but that file cannot be read":                     {"SOPS_AGE_KEY_FILE": "/absent"},
-		"SOPS_AGE_KEY_FILE is set, but that file has no age key of this recipient":   {"SOPS_AGE_KEY_FILE": write(t, t.TempDir()+"/k", other.Identity)},
-		"SOPS_AGE_KEY is set, but is not an age key (AGE-SECRET-KEY-1...)":           {"SOPS_AGE_KEY": sourcetest.Canary},
-		"it is encrypted for age " + key.Recipient + "; SOPS_AGE_KEY is set, but is": {"SOPS_AGE_KEY": other.Identity},
+	for name, env := range map[string]map[string]string{
+		"no key":                            {},
+		"a key file that does not exist":    {"SOPS_AGE_KEY_FILE": "/absent"},
+		"a key file with another key":       {"SOPS_AGE_KEY_FILE": write(t, t.TempDir()+"/k", other.Identity)},
+		"a key that is none":                {"SOPS_AGE_KEY": sourcetest.Canary},
+		"a key that is none, but for a bit": {"SOPS_AGE_KEY": "AGE-SECRET-KEY-1" + sourcetest.Canary},
+		"another key":                       {"SOPS_AGE_KEY": other.Identity},
 	} {
-		t.Run(hint, func(t *testing.T) { wantRefused(t, with(noKeys(t), env), path, sources.Denied, none, hint) })
+		t.Run(name, func(t *testing.T) { wantRefused(t, name, with(noKeys(t), env), path, sources.Denied) })
 	}
 }
 
@@ -132,7 +133,7 @@ func TestSSHKeys(t *testing.T) {
 			wantCanary(t, with(noKeys(t), map[string]string{"SOPS_AGE_SSH_PRIVATE_KEY_FILE": file}), path)
 			// A variable that is set to nothing is a file that cannot be read; the next place is tried.
 			wantCanary(t, with(noKeys(t), map[string]string{"SOPS_AGE_SSH_PRIVATE_KEY_FILE": "", "HOME": home}), path)
-			wantRefused(t, noKeys(t), path, sources.Denied, "no key that it is encrypted for is at hand", "set SOPS_AGE_SSH_PRIVATE_KEY_FILE")
+			wantRefused(t, "no SSH key, "+kind, noKeys(t), path, sources.Denied)
 		})
 	}
 }
@@ -160,8 +161,8 @@ func TestKeyGroups(t *testing.T) {
 	}
 	wantCanary(t, keys(one, two), both)
 	wantCanary(t, keys(three, one), anyTwo)
-	wantRefused(t, keys(one), both, sources.Denied, "it takes keys of 2 of its 2 key groups", one.Recipient+", age "+two.Recipient)
-	wantRefused(t, keys(three), anyTwo, sources.Denied, "it takes keys of 2 of its 3 key groups", "SOPS_AGE_KEY is set")
+	wantRefused(t, "one key of two groups", keys(one), both, sources.Denied)
+	wantRefused(t, "one key of three groups", keys(three), anyTwo, sources.Denied)
 }
 
 // TestAWSKMS proves KMS against moto, a stand-in for AWS.
@@ -179,19 +180,18 @@ func TestAWSKMS(t *testing.T) {
 	if n := moto.Requests("Decrypt"); n != 1 {
 		t.Errorf("%d requests to decrypt one file", n)
 	}
-	hint := "it is encrypted for AWS KMS " + arn + "; allow kms:Decrypt on the key to the task's or instance's role"
-	moto.AnswerError("Decrypt", http.StatusBadRequest, "AccessDeniedException", sourcetest.Canary)
-	wantRefused(t, env, path, sources.Denied, "(AWS KMS "+arn+" answers 400 AccessDeniedException)", hint)
 	// The SDK tries three times by itself, which may take longer than the test's deadline.
 	env["AWS_MAX_ATTEMPTS"] = "1"
+	moto.AnswerError("Decrypt", http.StatusBadRequest, "AccessDeniedException", sourcetest.Canary)
+	wantRefused(t, "KMS denies (stand-in)", env, path, sources.Denied)
 	moto.AnswerError("Decrypt", http.StatusBadRequest, "ThrottlingException", sourcetest.Canary)
-	wantRefused(t, env, path, sources.Unavailable, "answers 400 ThrottlingException", hint)
+	wantRefused(t, "KMS throttles (stand-in)", env, path, sources.Unavailable)
 	moto.AnswerError("Decrypt", http.StatusInternalServerError, "KMSInternalException", sourcetest.Canary)
-	wantRefused(t, env, path, sources.Unavailable, "answers 500 KMSInternalException", hint)
-	wantRefused(t, with(env, map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:" + servers.FreePort(t)}), path,
-		sources.Unavailable, "AWS KMS "+arn+" does not answer", hint)
-	wantRefused(t, with(env, map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}), path,
-		sources.Denied, "was not asked, since no AWS credentials were found", hint)
+	wantRefused(t, "KMS fails (stand-in)", env, path, sources.Unavailable)
+	unreachable := map[string]string{"AWS_ENDPOINT_URL": "http://127.0.0.1:" + servers.FreePort(t)}
+	wantRefused(t, "KMS cannot be reached", with(env, unreachable), path, sources.Unavailable)
+	none := map[string]string{"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+	wantRefused(t, "no AWS credentials", with(env, none), path, sources.Denied)
 }
 
 func TestVaultTransit(t *testing.T) {
@@ -210,23 +210,39 @@ func TestVaultTransit(t *testing.T) {
 	if n := vault.Requests()["PUT transit/decrypt/app"]; n != 1 {
 		t.Errorf("%d requests to decrypt one file: %v", n, vault.Requests())
 	}
-	named := "Vault " + vault.Address + "/v1/transit/keys/app"
-	hint := "it is encrypted for " + named + "; set VAULT_TOKEN to a token with update on transit/decrypt/app"
-	wantRefused(t, with(env, map[string]string{"VAULT_TOKEN": sourcetest.Canary}), path, sources.Denied, "("+named+" answers 403 Forbidden)", hint)
-	wantRefused(t, with(env, map[string]string{"VAULT_TOKEN": vault.Token("default")}), path, sources.Denied, "answers 403 Forbidden", hint)
+	wantRefused(t, "a wrong Vault token", with(env, map[string]string{"VAULT_TOKEN": sourcetest.Canary}), path, sources.Denied)
+	wantRefused(t, "a Vault token that may not decrypt", with(env, map[string]string{"VAULT_TOKEN": vault.Token("default")}), path, sources.Denied)
 	vault.Intercept(func(http.ResponseWriter, *http.Request) bool { time.Sleep(3 * time.Second); return true })
-	wantRefused(t, env, path, sources.Unavailable, named+" does not answer", "can this host reach it?")
+	wantRefused(t, "Vault never answers (stand-in)", env, path, sources.Unavailable)
+
+	// Vault's own client would send the token along.
+	var followed atomic.Int32
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { followed.Add(1) }))
+	defer elsewhere.Close()
+	vault.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+		http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		return true
+	})
+	wantRefused(t, "Vault redirects to another server (stand-in)", env, path, sources.Denied)
+	if followed.Load() != 0 {
+		t.Error("the redirect was followed")
+	}
+	vault.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		_, _ = w.Write(bytes.Repeat([]byte(" "), 2<<20))
+		return true
+	})
+	wantRefused(t, "Vault answers with 2 MiB (stand-in)", env, path, sources.Denied)
+
 	vault.Forget()
 	vault.Seal()
 	// The library's Vault client tries three times by itself, which takes longer than the test's deadline.
-	wantRefused(t, with(env, map[string]string{"VAULT_MAX_RETRIES": "0"}), path, sources.Unavailable, named+" answers 503 Service Unavailable", hint)
+	wantRefused(t, "Vault is sealed", with(env, map[string]string{"VAULT_MAX_RETRIES": "0"}), path, sources.Unavailable)
 	vault.Unseal()
 	wantCanary(t, env, path)
 
 	address := "http://127.0.0.1:" + servers.FreePort(t)
-	// Nothing listens there. The library's Vault client also tries again by itself.
 	edit(t, path, func(b []byte) []byte { return []byte(strings.ReplaceAll(string(b), vault.Address, address)) })
-	wantRefused(t, env, path, sources.Unavailable, address+"/v1/transit/keys/app does not answer", "can this host reach it?")
+	wantRefused(t, "Vault cannot be reached", env, path, sources.Unavailable)
 }
 
 // TestFirstKeyAtHand: a file for several keys needs one of them, and the age

@@ -50,9 +50,23 @@ func TestConformance(t *testing.T) {
 		// JSON is YAML, which sops writes back as YAML.
 		return "sops:" + put(t, key.Sops(), name+".enc.yaml", "yaml", plain)
 	}
+	// The network of this source is that of its key services: one of them stands for all.
+	vault := servers.StartVault(t)
+	vault.Enable("transit", "transit", nil)
+	vault.Write("transit/keys/app", map[string]any{})
+	withVault := put(t, servers.Sops{
+		Env:     []string{"VAULT_TOKEN=" + vault.RootToken},
+		Encrypt: []string{"--hc-vault-transit", vault.Address + "/v1/transit/keys/app"},
+	}, "vault.yaml", "yaml", []byte("value: "+sourcetest.Canary+"\n"))
 	sourcetest.Run(t, sourcetest.Harness{
 		Backend: sops.Backend,
-		Env:     ageEnv(t, key),
+		At: func(url string) (string, sourcetest.Env) {
+			edit(t, withVault, func(b []byte) []byte {
+				return regexp.MustCompile(`(?m)vault_address: .*$`).ReplaceAll(b, []byte("vault_address: "+url))
+			})
+			return "sops:" + withVault, sourcetest.Env{"VAULT_TOKEN": sourcetest.Canary}
+		},
+		Env: ageEnv(t, key),
 		PutWhole: func(t *testing.T, name string, content []byte) string {
 			return "sops:" + put(t, key.Sops(), name, "binary", content)
 		},
