@@ -32,15 +32,18 @@ func golden(t *testing.T, name, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := strings.Split(string(want), "\n")
-	for i, line := range strings.Split(text, "\n") {
-		if i >= len(wanted) || wanted[i] != line {
-			t.Fatalf("line %d is not as in %s (go test -write-golden, then look at git diff):\n%s", i+1, path, text)
-		}
+	if text == string(want) {
+		return
 	}
-	if len(text) != len(want) {
-		t.Fatalf("shorter than %s:\n%s", path, text)
+	got, wanted := strings.Split(text, "\n"), strings.Split(string(want), "\n")
+	i := 0
+	for i < min(len(got), len(wanted)) && got[i] == wanted[i] {
+		i++
 	}
+	// Past the end of the shorter one, that is an empty line.
+	got, wanted = append(got, ""), append(wanted, "")
+	t.Errorf("line %d is not as in %s (if that is right: go test -write-golden, then look at git diff)\n got %s\nwant %s",
+		i+1, path, got[min(i, len(got)-1)], wanted[min(i, len(wanted)-1)])
 }
 
 // password has whatever an encoder, a shell or a trim might change.

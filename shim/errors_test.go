@@ -75,7 +75,9 @@ var (
 )
 
 // constant takes out what differs from run to run.
-func constant(text string) string { return ports.ReplaceAllString(text, "127.0.0.1:PORT") }
+func constant(text string) string {
+	return recipients.ReplaceAllString(ports.ReplaceAllString(text, "127.0.0.1:PORT"), "age1RECIPIENT")
+}
 
 // refuse runs the program with nothing else in its environment.
 func refuse(t *testing.T, program string, r refusal) (code int, said string) {
