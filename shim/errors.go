@@ -30,6 +30,9 @@ const (
 	exitSignal      = 128
 )
 
+// capabilityHint serves a start and an offline check.
+const capabilityHint = "name it as capabilities(7) does: --keep-cap NET_BIND_SERVICE"
+
 // failure is an error with an exit code and a hint of its own.
 type failure struct {
 	code int

@@ -53,6 +53,7 @@ type duty struct {
 	Grace     time.Duration
 	LogLevel  string
 	LogFormat string
+	Colour    bool
 	Place     *secretfs.Description
 }
 
@@ -61,7 +62,7 @@ type duty struct {
 // those after stay pending in the kernel until supervise asks for them.
 func (s *startup) handOver(ctx context.Context) error {
 	o := order{Args: s.args, Environ: s.environ}
-	d := duty{Group: s.plan.SignalGroup, Grace: s.plan.StopGrace, LogLevel: s.plan.LogLevel, LogFormat: s.plan.LogFormat}
+	d := duty{Group: s.plan.SignalGroup, Grace: s.plan.StopGrace, LogLevel: s.plan.LogLevel, LogFormat: s.plan.LogFormat, Colour: s.ui.colour}
 	if s.place != nil {
 		description := s.place.Describe()
 		o.Place, d.Place = &description, &description
@@ -160,6 +161,7 @@ func watch(args []string, ui *ui) (int, error) {
 		return 0, err
 	}
 	linux.Close(fd)
+	ui.colour = d.Colour
 	ui.configure(d.LogLevel, d.LogFormat)
 	signals.Catch(append(signals.Forwardable(), syscall.SIGCHLD)...)
 	for _, received := range d.Received {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"secret-init/shim/internal/linux"
 	"secret-init/shim/internal/plan"
@@ -32,8 +33,31 @@ func guard() error {
 // newStartup makes the plan. It is there even when the plan has faults, so
 // that check can go on and report the others.
 func newStartup(args, environ []string, ui *ui) (*startup, error) {
+	s, configStat, err := read(args, environ, ui, os.ReadFile)
+	if p := s.plan; err == nil && len(p.Privileged) > 0 && !rootsOwn(configStat) {
+		err = fail(exitUsage, "chown root:root "+p.Config+" && chmod 0644 "+p.Config,
+			"%s: only root may set privileges, and somebody else could have written this file", p.Privileged[0])
+	}
+	return s, err
+}
+
+// newOfflineStartup makes the plan where the image's files are not: a
+// template that is not there is passed over, and whose the config file is
+// does not count.
+func newOfflineStartup(args, environ []string, ui *ui) (*startup, error) {
+	s, _, err := read(args, environ, ui, func(path string) ([]byte, error) {
+		content, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return content, err
+	})
+	return s, err
+}
+
+// read makes the plan. configStat is nil without a config file.
+func read(args, environ []string, ui *ui, readFile func(string) ([]byte, error)) (s *startup, configStat fs.FileInfo, err error) {
 	registry := all.Registry()
-	var configStat fs.FileInfo
 	p, err := plan.New(plan.Input{
 		Registry: registry, Args: args, Environ: environ,
 		ReadConfig: func(path string, named bool) (content []byte, err error) {
@@ -41,21 +65,18 @@ func newStartup(args, environ []string, ui *ui) (*startup, error) {
 			return content, err
 		},
 		ReadFile: func(path string) ([]byte, error) {
-			content, err := os.ReadFile(path)
+			content, err := readFile(path)
 			return content, withoutPath(err)
 		},
 	})
+	ui.lookAround(environ)
 	ui.configure(p.LogLevel, p.LogFormat)
-	if err == nil && len(p.Privileged) > 0 && !rootsOwn(configStat) {
-		err = fail(exitUsage, "chown root:root "+p.Config+" && chmod 0644 "+p.Config,
-			"%s: only root may set privileges, and somebody else could have written this file", p.Privileged[0])
-	}
-	s := &startup{ui: ui, args: args, environ: environ, plan: p, provided: map[string]string{}, paths: map[string]string{}, owners: map[string]privdrop.Identity{}}
+	s = &startup{ui: ui, started: time.Now(), args: args, environ: environ, plan: p, provided: map[string]string{}, paths: map[string]string{}, owners: map[string]privdrop.Identity{}}
 	s.fetcher = &sources.Fetcher{
 		Registry: registry, Credentials: p.Credentials, Setenv: os.Setenv,
-		Settings: sources.Settings{Getenv: os.Getenv, Warn: ui.warn},
+		Settings: sources.Settings{Getenv: os.Getenv, Warn: func(text string) { ui.warn(text) }},
 	}
-	return s, err
+	return s, configStat, err
 }
 
 // readConfig reads the file and its owner from one descriptor, so that both
@@ -146,6 +167,7 @@ func (s *startup) identify(context.Context) error {
 		}
 		s.owner = id
 	}
+	s.identified = true
 	return s.findOwners()
 }
 

@@ -58,6 +58,7 @@ func start(args, environ []string, order *order, ui *ui) error {
 // startup is what is known of one start.
 type startup struct {
 	ui      *ui
+	started time.Time
 	args    []string
 	environ []string
 	order   *order // nil unless this is a supervisor's child
@@ -65,8 +66,10 @@ type startup struct {
 	command string         // path of the executable
 	drop    *privdrop.Drop // nil without --user
 	owner   privdrop.Identity
-	owners  map[string]privdrop.Identity // of secrets with one of their own, by name
-	place   *secretfs.Place              // nil when nothing has to be written
+	// identified: owner and drop have been found out.
+	identified bool
+	owners     map[string]privdrop.Identity // of secrets with one of their own, by name
+	place      *secretfs.Place              // nil when nothing has to be written
 	// provided are the paths of secrets that the platform has put there, by name.
 	provided map[string]string
 	// paths are the files by the variables that get them.
@@ -93,7 +96,10 @@ func (s *startup) fetch(ctx context.Context) error {
 		}
 	}
 	s.documents = map[string]fetched{}
-	for i, result := range s.fetcher.Fetch(ctx, refs) {
+	stopSpinning := s.ui.waiting(s.fetcher.Waiting)
+	results := s.fetcher.Fetch(ctx, refs)
+	stopSpinning()
+	for i, result := range results {
 		s.documents[refs[i].Document().String()] = fetched{result, refs[i]}
 	}
 	defer s.fetcher.Wipe()
@@ -144,6 +150,7 @@ func (s *startup) deliver(context.Context) error {
 		files = append(files, s.file(d))
 	}
 	if len(files) == 0 {
+		s.report()
 		return nil
 	}
 	if s.inMemfds() {
@@ -161,8 +168,11 @@ func (s *startup) deliver(context.Context) error {
 	for _, warning := range s.place.Warnings() {
 		s.ui.warn(warning)
 	}
-	s.ui.info("secrets delivered", "count", len(files), "dir", s.place.Path, "place", string(s.place.Kind))
-	return err
+	if err != nil {
+		return err
+	}
+	s.report("dir", s.place.Path, "place", string(s.place.Kind))
+	return nil
 }
 
 // expose puts a value into a variable: the last resort, and so never silent.
@@ -185,7 +195,7 @@ func (s *startup) deliverMemfds(files []secretfs.File) error {
 	for i, file := range files {
 		s.paths[file.Variable] = paths[i]
 	}
-	s.ui.info("secrets delivered", "count", len(files), "place", "memfd")
+	s.report("place", "memfd")
 	return nil
 }
 

@@ -93,6 +93,19 @@ func (s Secret) Link() string {
 // beside NAME=reference; empty when there was none.
 func (s Secret) PresetPath() string { return s.provided }
 
+// Sources are the schemes that the value comes from, each once and sorted;
+// "template" for a rendered file.
+func (s Secret) Sources() []string {
+	if s.rendering != nil {
+		return []string{"template"}
+	}
+	schemes := map[string]bool{}
+	for _, ref := range s.Value.Refs() {
+		schemes[ref.Scheme] = true
+	}
+	return slices.Sorted(maps.Keys(schemes))
+}
+
 type variable struct{ name, value string }
 
 // New makes a plan, and reports all faults of the input together. The plan
@@ -250,6 +263,21 @@ func (p *Plan) isOwnCredential(name string) bool {
 		}
 	}
 	return false
+}
+
+// CredentialFiles are the files that hold a credential of a source that is
+// named, by the variables that name them.
+func (p *Plan) CredentialFiles() map[string]string {
+	files := map[string]string{}
+	for scheme := range p.schemes() {
+		backend, _ := p.registry.Backend(scheme)
+		for _, name := range backend.CredentialFiles {
+			if path := p.lookup(name); path != "" {
+				files[name] = path
+			}
+		}
+	}
+	return files
 }
 
 // matches reports whether a name is in a list; * at the end of an entry
