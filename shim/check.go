@@ -74,7 +74,7 @@ func (s *startup) checkSteps(offline bool) []func(context.Context) error {
 	}
 	steps := []func(context.Context) error{s.identify, s.warnOfCredentialFiles, s.findProvided, s.choosePlace, s.fetch}
 	if s.plan.Command != nil {
-		steps = append([]func(context.Context) error{s.findCommand}, steps...)
+		steps = append([]func(context.Context) error{s.findCommand, s.findProbe}, steps...)
 	}
 	return steps
 }

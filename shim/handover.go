@@ -55,6 +55,7 @@ type duty struct {
 	LogFormat string
 	Colour    bool
 	Place     *secretfs.Description
+	Removal   *removal // nil for never
 }
 
 // handOver makes this process the empty supervisor. From the moment that
@@ -66,6 +67,9 @@ func (s *startup) handOver(ctx context.Context) error {
 	if s.place != nil {
 		description := s.place.Describe()
 		o.Place, d.Place = &description, &description
+	}
+	if err := s.planRemoval(&d, &o); err != nil {
+		return err
 	}
 	result := make(chan error)
 	go func() {
@@ -167,44 +171,67 @@ func watch(args []string, ui *ui) (int, error) {
 	for _, received := range d.Received {
 		signals.Caught <- received
 	}
-	supervisor := &supervise.Supervisor{
-		Group: d.Group, Grace: d.Grace, Signals: signals.Caught,
-		Start: func(attr *syscall.SysProcAttr) (int, error) { return startChild(d.Order, attr) },
+	supervisor := &supervise.Supervisor{Group: d.Group, Grace: d.Grace, Signals: signals.Caught}
+	remover, err := newRemover(&d, supervisor, ui)
+	if err != nil {
+		if d.Place != nil {
+			_ = secretfs.Clear(*d.Place)
+		}
+		return 0, err
 	}
+	supervisor.Start = remover.start
 	debug.FreeOSMemory()
 	code, err := supervisor.Run()
-	if d.Place != nil {
-		secretfs.Clear(*d.Place)
-	}
+	remover.finish()
 	return code, err
 }
 
-// startChild starts a child on the order. The order's descriptor, like those
-// that were inherited, has no close-on-exec flag, and keeps its number.
-func startChild(orderFD int, attr *syscall.SysProcAttr) (int, error) {
-	pid, err := syscall.ForkExec(self(), []string{"secret-init", childWord, strconv.Itoa(orderFD)}, &syscall.ProcAttr{
-		Env: []string{}, Files: []uintptr{0, 1, 2}, Sys: attr,
-	})
+// startChild starts a child on descriptors, the order's first. Like those
+// that were inherited they have no close-on-exec flag, and keep their numbers.
+func startChild(attr *syscall.SysProcAttr, word string, fds ...int) (int, error) {
+	argv := []string{"secret-init", word}
+	for _, fd := range fds {
+		argv = append(argv, strconv.Itoa(fd))
+	}
+	pid, err := syscall.ForkExec(self(), argv, &syscall.ProcAttr{Env: []string{}, Files: []uintptr{0, 1, 2}, Sys: attr})
 	if err != nil {
 		return 0, fmt.Errorf("starting the command: %w", err)
 	}
 	return pid, nil
 }
 
-// serve is the child: an ordinary start, by order.
+// serve is the child: an ordinary start, by order. A second descriptor is
+// open for as long as the command has not been executed.
 func serve(args []string, ui *ui) error {
+	if len(args) == 2 {
+		fd, err := strconv.Atoi(args[1])
+		if err != nil {
+			return fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+		}
+		linux.CloseOnExec(fd)
+		args = args[:1]
+	}
+	o, err := takeOrder(args)
+	if err != nil {
+		return err
+	}
+	return start(o.Args, o.Environ, o, ui)
+}
+
+// takeOrder opens an order, and makes its environment that of this process.
+func takeOrder(args []string) (*order, error) {
 	var o order
 	fd, err := unseal(args, &o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	linux.Close(fd)
 	os.Clearenv()
 	for _, v := range o.Environ {
 		name, value, _ := strings.Cut(v, "=")
 		if err := os.Setenv(name, value); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return start(o.Args, o.Environ, &o, ui)
+	return &o, nil
 }

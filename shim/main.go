@@ -43,6 +43,12 @@ the config file:
     --supervise            stay as PID 1: forward signals, reap orphans
     --signal-group         forward signals to the command's process group
     --stop-grace DURATION  after a TERM, KILL when this has passed
+    --remove WHEN          remove the files: never, ready, or a DURATION after
+                           the start of COMMAND (never)
+    --ready PROBE          what --remove ready waits for: notify,
+                           tcp:[HOST:]PORT, http(s)://..., file:PATH, or
+                           exec:COMMAND
+    --ready-timeout DURATION  then the files stay (2m)
     --existing WORD        a secret that the platform has already provided:
                            use, replace or error (use)
     --deliver WORD         file, or memfd: sealed memory that has no path (file)
@@ -91,6 +97,8 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 		code, err = watch(rest, ui)
 	case childWord:
 		err = serve(rest, ui)
+	case probeWord:
+		err = answer(rest, ui)
 	default:
 		err = start(args, environ, nil, ui)
 	}

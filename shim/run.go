@@ -37,11 +37,12 @@ func start(args, environ []string, order *order, ui *ui) error {
 	defer done()
 	steps := []func(context.Context) error{
 		s.findCommand,
+		s.findProbe,
 		s.identify,
 		s.findProvided,
 		s.choosePlace,
 	}
-	if s.plan.Supervise && order == nil {
+	if s.plan.Stays() && order == nil {
 		steps = append(steps, s.handOver)
 	} else {
 		steps = append(steps, s.fetch, s.deliver, s.become)

@@ -143,7 +143,7 @@ func New(in Input) (*Plan, error) {
 
 // checkTogether finds options that cannot do what they say beside the others.
 func (p *Plan) checkTogether() (faults Faults) {
-	stays := p.Supervise
+	stays := p.Stays()
 	for _, rule := range []struct {
 		broken            bool
 		where, what, hint string
@@ -151,6 +151,8 @@ func (p *Plan) checkTogether() (faults Faults) {
 		{len(p.KeepCap) > 0 && p.User == "", "--keep-cap", "there is no drop that a capability could survive", "name the user with --user"},
 		{p.SignalGroup && !stays, "--signal-group", "nobody stays to forward a signal", "add --supervise"},
 		{p.StopGrace > 0 && !stays, "--stop-grace", "nobody stays to end the command", "add --supervise"},
+		{p.Remove.OnReady && p.Ready == "", "--remove", "ready needs to be told when that is", "name a probe: --ready tcp:5432, or notify, http, file, exec"},
+		{!p.Remove.Never() && p.Deliver == "memfd", "--remove", "--deliver memfd leaves no file to remove", "leave --remove out"},
 	} {
 		if rule.broken {
 			faults.add(rule.where, sources.Errorf(sources.Invalid, rule.hint, "%s", rule.what))

@@ -28,6 +28,7 @@ type Supervisor struct {
 	terminal bool
 	// stopping is when the command is killed for not having ended.
 	stopping <-chan time.Time
+	beside   beside
 }
 
 // stdin is where the terminal is, if there is one.
@@ -105,6 +106,7 @@ func (s *Supervisor) reap() (code int, ended bool) {
 		}
 		switch {
 		case child.PID != s.pid:
+			s.beside.ended(child)
 		case child.Status.Stopped():
 			s.stopped(child.Status.StopSignal())
 		default:
