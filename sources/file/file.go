@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"secret-init/sources"
 )
@@ -61,7 +62,8 @@ func (source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, er
 
 // readFile reads a regular file: a pipe or a device could block for ever.
 func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
+	// O_NONBLOCK: opening a fifo would wait for its writer.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, translate(err)
 	}
