@@ -40,6 +40,11 @@ type Fetcher struct {
 	// Setenv receives a resolved credential: libraries read the process's
 	// own environment. It is called before the source is opened.
 	Setenv func(name, value string) error
+	// Once leaves it to the caller to try again what is unavailable.
+	Once bool
+	// States are sessions to take up, by scheme. When it is not nil, sources
+	// keep theirs for HandOver.
+	States map[string][]byte
 
 	mu      sync.Mutex
 	sources map[string]*openSource
@@ -108,9 +113,7 @@ func (f *Fetcher) Fetch(ctx context.Context, refs []Ref) (results []Fetched) {
 	reads := make([]*read, len(refs))
 	fresh := map[string][]Ref{}
 	f.mu.Lock()
-	if f.reads == nil {
-		f.reads, f.sources = map[string]*read{}, map[string]*openSource{}
-	}
+	f.prepare()
 	for i, ref := range refs {
 		doc := ref.Document()
 		id := doc.String()
@@ -160,6 +163,13 @@ func (f *Fetcher) Waiting() []string {
 	return names
 }
 
+// prepare makes the maps; f.mu is held.
+func (f *Fetcher) prepare() {
+	if f.reads == nil {
+		f.reads, f.sources = map[string]*read{}, map[string]*openSource{}
+	}
+}
+
 func (f *Fetcher) readAll(ctx context.Context, scheme string, docs []Ref, slots chan struct{}) {
 	started := time.Now()
 	source, err := f.open(ctx, scheme)
@@ -203,7 +213,7 @@ func (f *Fetcher) readGroup(ctx context.Context, source Batcher, docs []Ref, slo
 		var again []Ref
 		var pause time.Duration
 		for i, result := range results {
-			if result.Err == nil || ClassOf(result.Err) != Unavailable {
+			if result.Err == nil || f.Once || ClassOf(result.Err) != Unavailable {
 				f.finish(docs[i], result, started)
 				continue
 			}
@@ -278,6 +288,9 @@ func (f *Fetcher) open(ctx context.Context, scheme string) (Source, error) {
 			return
 		}
 		source, err := backend.Open(f.Settings)
+		if keeper, ok := source.(Keeper); ok && err == nil && f.States != nil {
+			err = keeper.Resume(f.States[scheme])
+		}
 		// Close may run already, after a deadline.
 		f.mu.Lock()
 		defer f.mu.Unlock()
