@@ -17,13 +17,15 @@ type Description struct {
 	Path    string
 	Kind    Kind
 	LinkDir string
+	// Wanted is --dir.
+	Wanted string
 	// Created are the directories that were made for it, outermost first.
 	Created []string
 }
 
 // Describe is what Reopen needs.
 func (p *Place) Describe() Description {
-	return Description{Path: p.Path, Kind: p.Kind, LinkDir: p.LinkDir, Created: p.created}
+	return Description{Path: p.Path, Kind: p.Kind, LinkDir: p.LinkDir, Wanted: p.wanted, Created: p.created}
 }
 
 // Reopen opens a place that another process has chosen. Should the start
@@ -38,7 +40,7 @@ func Reopen(d Description) (*Place, error) {
 		linux.Close(fd)
 		return nil, err
 	}
-	return &Place{Path: d.Path, Kind: d.Kind, LinkDir: d.LinkDir, created: d.Created, fd: fd}, nil
+	return &Place{Path: d.Path, Kind: d.Kind, LinkDir: d.LinkDir, wanted: d.Wanted, unlinked: map[string]bool{}, created: d.Created, fd: fd}, nil
 }
 
 // Clear removes what a start has delivered to a place, links included, and
@@ -71,7 +73,7 @@ func Clear(d Description) error {
 		for _, link := range links {
 			collect(link, removeLink(link, target))
 		}
-		collect(target, linux.UnlinkAt(p.fd, entry.Name))
+		collect(target, removeName(p.fd, entry.Name))
 	}
 	if len(left) > 0 {
 		// The manifest stays as well: the next start then knows what is ours.

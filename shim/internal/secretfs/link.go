@@ -16,10 +16,8 @@ import (
 func (p *Place) link(files []File) error {
 	for _, f := range files {
 		target := filepath.Join(p.Path, f.Name)
-		if p.LinkDir != "" {
-			if err := p.placeLink(target, filepath.Join(p.LinkDir, f.Name)); err != nil {
-				return err
-			}
+		if err := p.linkFromDir(target, f.Name); err != nil {
+			return err
 		}
 		if f.Link != "" {
 			if err := p.placeLink(target, f.Link); err != nil {
@@ -28,6 +26,30 @@ func (p *Place) link(files []File) error {
 		}
 	}
 	return nil
+}
+
+// linkFromDir puts the link at --dir/NAME. Where none can be placed the file
+// is found by its own path; something else that stands there is worth a word,
+// since an application may have that path built in.
+func (p *Place) linkFromDir(target, name string) error {
+	if p.LinkDir == "" {
+		if stands := filepath.Join(p.wanted, name); p.wanted != p.Path && exists(stands) {
+			p.warn("%s is not from here, and cannot be replaced: the secret is at %s", stands, target)
+		}
+		return nil
+	}
+	path := filepath.Join(p.LinkDir, name)
+	if isMountpoint(path) {
+		p.warn("%s is a mount, and cannot be replaced: the secret is at %s", path, target)
+		p.unlinked[name] = true
+		return nil
+	}
+	return p.placeLink(target, path)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // placeLink replaces what stands at path by a link to target. The link is
@@ -46,7 +68,7 @@ func (p *Place) placeLink(target, path string) error {
 			p.warn("%s: replacing the link that stands there", path)
 		}
 	} else if !errors.Is(err, unix.ENOENT) {
-		p.warn("%s: replacing what stands there: nobody provided it", path)
+		p.warn("%s: replacing what stands there", path)
 	}
 	temporary := temporaryName()
 	if err := linux.SymlinkAt(target, dir, temporary); err != nil {

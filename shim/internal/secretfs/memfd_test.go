@@ -103,9 +103,19 @@ func TestMemfd(t *testing.T) {
 
 // None is left open when one fails.
 func TestMemfdAllOrNothing(t *testing.T) {
-	// The kernel takes 249 bytes of a name (memfd_create(2)).
-	_, err := Memfd([]File{secret("a", "1"), secret(strings.Repeat("x", 250), "2")})
-	if !errors.Is(err, unix.EINVAL) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	// Room for descriptor 100 and for no other above it.
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 101, Max: limit.Max}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Memfd([]File{secret(strings.Repeat("a", 255), "1"), secret("b", "2")})
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(err, unix.EMFILE) {
 		t.Error(err)
 	}
 	if _, err := os.Stat("/proc/self/fd/100"); !os.IsNotExist(err) {

@@ -58,7 +58,10 @@ type Place struct {
 	NoSwap bool
 
 	// created are directories that were made for the place, outermost first.
-	created  []string
+	created []string
+	// wanted is --dir. unlinked are the names that no link leads to from there.
+	wanted   string
+	unlinked map[string]bool
 	fd       int
 	readOnly bool
 	undo     []func()
@@ -92,7 +95,7 @@ func (e *NoPlaceError) Hint() string {
 // must hold. Nothing is left behind when it fails.
 func Choose(dir string, size int64) (*Place, error) {
 	dir = filepath.Clean(dir)
-	p := &Place{fd: -1}
+	p := &Place{fd: -1, wanted: dir, unlinked: map[string]bool{}}
 	steps := []func(dir string, size int64) error{p.useExisting, p.mountOwn, p.useShm}
 	for _, step := range steps {
 		err := step(dir, size)

@@ -29,7 +29,7 @@ type File struct {
 // Full says that the filesystem has no room (ENOSPC).
 var Full error = unix.ENOSPC
 
-// FullError: the files do not fit into the place. It is Full.
+// FullError says that the files do not fit into the place. It is Full.
 type FullError struct{ Path string }
 
 func (e *FullError) Error() string {
@@ -78,7 +78,7 @@ func (p *Place) write(files []File) error {
 	}
 	p.undo = append(p.undo, func() {
 		for _, name := range old {
-			_ = linux.UnlinkAt(p.fd, name)
+			_ = removeName(p.fd, name)
 		}
 		_ = linux.UnlinkAt(p.fd, thisContainer().manifestName())
 	})
@@ -87,7 +87,7 @@ func (p *Place) write(files []File) error {
 	}
 	for i, f := range files {
 		if stat, err := linux.LstatAt(p.fd, f.Name); err == nil && !slices.Contains(old, f.Name) {
-			p.warn("%s: replacing what stands there (uid %d, mode %04o): nobody provided it", p.FilePath(f.Name), stat.Uid, stat.Mode&0o7777)
+			p.warn("%s: replacing what stands there (uid %d, mode %04o)", p.FilePath(f.Name), stat.Uid, stat.Mode&0o7777)
 		}
 		if err := p.writeFile(f, temporary[i]); err != nil {
 			return p.explain(f.Name, err)
@@ -96,11 +96,14 @@ func (p *Place) write(files []File) error {
 	}
 	for _, name := range old {
 		if !names[name] {
-			_ = linux.UnlinkAt(p.fd, name)
+			_ = removeName(p.fd, name)
 		}
 	}
 	if err := p.link(files); err != nil {
 		return err
+	}
+	for i, entry := range entries {
+		entries[i].Path = p.FilePath(entry.Name)
 	}
 	if err := p.writeManifest(entries); err != nil {
 		return err
@@ -169,7 +172,7 @@ func hand(fd, uid, gid int, mode uint32) error {
 	return nil
 }
 
-// OwnerError: a file cannot be given to its owner.
+// OwnerError says that a file cannot be given to its owner.
 type OwnerError struct {
 	UID, GID int
 	Err      error
@@ -179,9 +182,9 @@ func (e *OwnerError) Error() string {
 	return fmt.Sprintf("cannot be given to %d:%d: %v", e.UID, e.GID, e.Err)
 }
 
-// FilePath is what NAME_FILE says for a file of that name.
+// FilePath is what NAME_FILE says for a file of that name, once it is written.
 func (p *Place) FilePath(name string) string {
-	if p.LinkDir != "" {
+	if p.LinkDir != "" && !p.unlinked[name] {
 		return filepath.Join(p.LinkDir, name)
 	}
 	return filepath.Join(p.Path, name)
