@@ -100,7 +100,7 @@ func removeOwnDir(parent int, name string) {
 		return
 	}
 	for _, entry := range names {
-		_ = linux.UnlinkAt(dir, entry)
+		_ = removeName(dir, entry)
 	}
 	_ = linux.RmdirAt(parent, name)
 }

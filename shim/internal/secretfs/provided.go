@@ -78,6 +78,9 @@ func writable(stat unix.Stat_t, reader Reader) bool {
 
 // leftover: an earlier start of ours wrote the file, by the manifest beside it.
 func leftover(path string) bool {
+	if above := filepath.Dir(path); isDataDir(filepath.Base(above)) {
+		path = above
+	}
 	dir, err := linux.OpenDir(filepath.Dir(path))
 	if err != nil {
 		return false
