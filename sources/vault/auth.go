@@ -24,6 +24,9 @@ type session struct {
 	revoke bool
 	// expires is when a token that we obtained ends; zero if it does not.
 	expires time.Time
+	// obtained is the life of a token that we obtained: loggedIn is then true.
+	obtained life
+	loggedIn bool
 	// leased: revoking the token would end something that was delivered.
 	leased atomic.Bool
 }
@@ -97,6 +100,8 @@ func login(ctx context.Context, settings sources.Settings, wrapped *wrapped) (*s
 	client.api.SetToken(auth.ClientToken)
 	// A batch token cannot be revoked. Its prefix tells it (Vault 1.10; b. before).
 	session.revoke = !strings.HasPrefix(auth.ClientToken, "hvb.") && !strings.HasPrefix(auth.ClientToken, "b.")
+	session.loggedIn = true
+	session.obtained = life{Granted: time.Now(), TTL: time.Duration(auth.LeaseDuration) * time.Second, Renewable: auth.Renewable}
 	if auth.LeaseDuration > 0 {
 		session.expires = time.Now().Add(time.Duration(auth.LeaseDuration) * time.Second)
 	}

@@ -21,6 +21,10 @@ type source struct {
 	// refused is an error of the settings or of the login that another
 	// attempt would only meet again.
 	refused error
+	// keeping is set when the session goes on in another process, to which
+	// handedOver says it has gone.
+	keeping    *kept
+	handedOver bool
 
 	mu     sync.Mutex
 	mounts map[mountKey]mount
@@ -65,7 +69,7 @@ func (s *source) connect(ctx context.Context) (*session, error) {
 	if s.session != nil || s.refused != nil {
 		return s.session, s.refused
 	}
-	session, err := login(ctx, s.settings, &s.wrapped)
+	session, err := s.begin(ctx)
 	if err != nil {
 		if sources.ClassOf(err) != sources.Unavailable {
 			s.refused = err
@@ -114,11 +118,12 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 		return nil, err
 	}
 	if answer.status >= 300 {
+		s.forbidden(ctx, session, answer)
 		return nil, op.failed(answer)
 	}
 	document, err := op.document(answer)
 	if err == nil {
-		session.adopt(document, answer)
+		s.adopt(session, client, document, answer)
 	}
 	return document, err
 }
@@ -135,12 +140,21 @@ func fields(doc sources.Ref) map[string]string {
 	return body
 }
 
-// Close revokes the token if that is ours to do.
+// Close revokes the token if that is ours to do, and nobody else has it now.
 func (s *source) Close(ctx context.Context) error {
 	if err := s.loggingIn.enter(ctx); err != nil {
 		return err
 	}
 	defer s.loggingIn.leave()
+	if s.keeping != nil {
+		defer func() {
+			s.keeping, s.session, s.refused = nil, nil, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
+		}()
+		if s.handedOver {
+			return nil
+		}
+		return s.giveUp(ctx)
+	}
 	if s.session == nil {
 		return nil
 	}
