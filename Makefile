@@ -17,16 +17,18 @@ TAGS  := $(subst $(space),$(comma),$(strip $(patsubst %,no_%,$(filter-out $(SOUR
 BIN   := $(CURDIR)/.cache/bin
 OLDER_SOPS := $(CURDIR)/.cache/sops-versions/sops-v3.12.1
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
+# See shim/internal/signals/entry.go.
+ENTRY := $(if $(filter amd64 arm64,$(shell $(GO) env GOARCH)),-E secret_init_entry)
 
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help build image demo test integration lint cover bench tools clean
+.PHONY: help build image man demo test integration lint cover bench tools clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary, bin/secret-init (SOURCES="vault aws" leaves sops out)
-	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w -X main.stamped=$(VERSION)" -o bin/secret-init ./shim
+	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w $(ENTRY) -X main.stamped=$(VERSION)" -o bin/secret-init ./shim
 
 image: build ## an image of secret-init alone, for COPY --from=secret-init
 	docker build -t secret-init --target secret-init -f Dockerfile.example .
@@ -46,6 +48,10 @@ cover: tools ## coverage of each package, from all tests
 	$(GO) test -tags integration -timeout 30m -coverpkg=./shim/...,./sources/... -coverprofile=coverage.out ./...
 	@tools/coverage.sh coverage.out
 
+man: $(BIN)/go-md2man ## the manual page, bin/secret-init.1 (man -l bin/secret-init.1)
+	@mkdir -p bin
+	$(BIN)/go-md2man -in docs/secret-init.1.md -out bin/secret-init.1
+
 bench: build $(BIN)/sops ## seconds per start, beside the command alone
 	$(GO) test -run '^$$' -bench . -benchtime 100x ./bench
 
@@ -55,9 +61,9 @@ lint: $(BIN)/golangci-lint ## the linters; the layers among them
 
 tools: $(BIN)/sops $(BIN)/age-keygen $(BIN)/vault $(OLDER_SOPS) ## the commands that the tests run, built into .cache/bin
 
-$(BIN)/sops $(BIN)/age-keygen: tools/commands/go.mod
+$(BIN)/sops $(BIN)/age-keygen $(BIN)/go-md2man: tools/commands/go.mod
 	cd tools/commands && CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ $$($(GO) list tool)
-	@touch $(BIN)/sops $(BIN)/age-keygen
+	@touch $(BIN)/sops $(BIN)/age-keygen $(BIN)/go-md2man
 
 # The last of what the script builds stands for all.
 $(OLDER_SOPS):

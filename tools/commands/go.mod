@@ -4,6 +4,7 @@ go 1.26
 
 tool (
 	filippo.io/age/cmd/age-keygen
+	github.com/cpuguy83/go-md2man/v2
 	github.com/getsops/sops/v3/cmd/sops
 )
 

@@ -228,6 +228,9 @@ var (
 	templateFields = append([]string{"source", "content"}, fileFields...)
 )
 
+// ConfigKeys are the keys of a secret and of a template in the config file.
+func ConfigKeys() (secret, template []string) { return secretFields, templateFields }
+
 func (p *configParser) field(s *configSecret, kind string, known []string, key, value *yaml.Node) {
 	if !slices.Contains(known, key.Value) {
 		p.fault(key, suggest("", key.Value, known), "unknown key %q in %s %s", key.Value, kind, s.name)
