@@ -43,6 +43,10 @@ type order struct {
 	// Mask is the signal mask that the program was started with.
 	Mask  linux.Sigmask
 	Place *secretfs.Description
+
+	// session and pipe are given beside it, when values are fetched again.
+	session *session
+	pipe    *os.File
 }
 
 // duty is what PID 1 has to know. No reference, no credential, no value.
@@ -56,6 +60,7 @@ type duty struct {
 	Colour    bool
 	Place     *secretfs.Description
 	Removal   *removal // nil for never
+	Refresh   *refreshing
 }
 
 // handOver makes this process the empty supervisor. From the moment that
@@ -71,6 +76,7 @@ func (s *startup) handOver(ctx context.Context) error {
 	if err := s.planRemoval(&d, &o); err != nil {
 		return err
 	}
+	s.planRefresh(&d)
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -180,8 +186,17 @@ func watch(args []string, ui *ui) (int, error) {
 		return 0, err
 	}
 	supervisor.Start = remover.start
+	var refresher *refresher
+	if d.Refresh != nil {
+		if refresher, err = newRefresher(&d, supervisor, ui); err != nil {
+			return 0, err
+		}
+	}
 	debug.FreeOSMemory()
 	code, err := supervisor.Run()
+	if refresher != nil {
+		refresher.finish()
+	}
 	remover.finish()
 	return code, err
 }
@@ -203,6 +218,15 @@ func startChild(attr *syscall.SysProcAttr, word string, fds ...int) (int, error)
 // serve is the child: an ordinary start, by order. A second descriptor is
 // open for as long as the command has not been executed.
 func serve(args []string, ui *ui) error {
+	var pipe *os.File
+	var session *session
+	if len(args) == 3 {
+		var err error
+		if pipe, session, err = keeping(args[1:]); err != nil {
+			return err
+		}
+		args = args[:1]
+	}
 	if len(args) == 2 {
 		fd, err := strconv.Atoi(args[1])
 		if err != nil {
@@ -215,6 +239,7 @@ func serve(args []string, ui *ui) error {
 	if err != nil {
 		return err
 	}
+	o.session, o.pipe = session, pipe
 	return start(o.Args, o.Environ, o, ui)
 }
 

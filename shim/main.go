@@ -49,6 +49,10 @@ the config file:
                            tcp:[HOST:]PORT, http(s)://..., file:PATH, or
                            exec:COMMAND
     --ready-timeout DURATION  then the files stay (2m)
+    --refresh WHEN         fetch again while COMMAND runs: each DURATION, or
+                           lease: when a lease asks for it
+    --on-change WHAT       what COMMAND gets when a value changed: a signal that
+                           it catches, restart or none (HUP)
     --existing WORD        a secret that the platform has already provided:
                            use, replace or error (use)
     --deliver WORD         file, or memfd: sealed memory that has no path (file)
@@ -97,6 +101,10 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 		code, err = watch(rest, ui)
 	case childWord:
 		err = serve(rest, ui)
+	case refreshWord:
+		err = refresh(rest, ui)
+	case giveUpWord:
+		err = giveUp(rest, ui)
 	case probeWord:
 		err = answer(rest, ui)
 	default:

@@ -311,6 +311,10 @@ func (s *startup) findPlace() error {
 	}
 	// The limit costs no memory.
 	size := max(16<<20, int64(s.wanted()+1)*(s.plan.MaxSize+64<<10))
+	if s.plan.Refresh.On() {
+		// The old files are there until the new ones are.
+		size *= 2
+	}
 	place, err := secretfs.Choose(s.plan.Dir, size)
 	if err != nil {
 		return err

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -32,7 +32,9 @@ func start(args, environ []string, order *order, ui *ui) error {
 	if err != nil {
 		return err
 	}
-	s.order = order
+	if s.order = order; order != nil {
+		s.session, s.pipe = order.session, order.pipe
+	}
 	ctx, done := s.deadline()
 	defer done()
 	steps := []func(context.Context) error{
@@ -78,6 +80,11 @@ type startup struct {
 	fetcher   *sources.Fetcher
 	documents map[string]fetched // by reference
 	values    []plan.Delivery
+	// session and pipe are a supervisor's child's, when values are fetched
+	// again; nil otherwise. preloaded are the documents that need no reading.
+	session   *session
+	pipe      *os.File
+	preloaded map[string]bool
 	// stopWatching ends the watch for signals. Whether one has come is then certain.
 	stopWatching func()
 }
@@ -90,11 +97,9 @@ type fetched struct {
 
 // fetch reads the documents and takes the values out of them.
 func (s *startup) fetch(ctx context.Context) error {
-	refs := slices.Clone(s.plan.From)
-	for _, secret := range s.plan.Secrets {
-		if !s.isProvided(secret) {
-			refs = append(refs, secret.Value.Refs()...)
-		}
+	refs := s.references()
+	if s.session != nil {
+		s.fetcher.States, s.preloaded = s.session.Sources, s.session.preload(s.fetcher)
 	}
 	s.documents = map[string]fetched{}
 	stopSpinning := s.ui.waiting(s.fetcher.Waiting)
@@ -111,12 +116,15 @@ func (s *startup) fetch(ctx context.Context) error {
 		f := s.documents[ref.Document().String()]
 		return f.Document, f.Err
 	}
-	s.warnOfLeases()
+	if !s.plan.Refresh.On() {
+		s.warnOfLeases()
+	}
 	values, warnings, err := s.plan.Resolve(lookup, s.providedPath)
 	for _, warning := range warnings {
 		s.ui.warn(warning)
 	}
 	s.values = values
+	s.keepDocuments()
 	return err
 }
 
@@ -165,7 +173,7 @@ func (s *startup) deliver(context.Context) error {
 	for _, file := range files {
 		s.paths[file.Variable] = s.place.FilePath(file.Name)
 	}
-	err := s.place.Write(files)
+	err := s.write(files)
 	for _, warning := range s.place.Warnings() {
 		s.ui.warn(warning)
 	}
@@ -220,6 +228,9 @@ func (s *startup) file(d plan.Delivery) secretfs.File {
 // ends the others: should it fail, the rest can still take back what was
 // written, with the privileges that it was written with.
 func (s *startup) become(ctx context.Context) error {
+	if err := s.leaveSession(); err != nil {
+		return err
+	}
 	s.closeSources()
 	delete(s.paths, "")
 	var identity map[string]string

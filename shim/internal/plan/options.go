@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"secret-init/sources"
 )
 
@@ -35,6 +37,8 @@ type Options struct {
 	Remove        Removal
 	Ready         string // a probe, as supervise.ParseProbe reads it; empty for none
 	ReadyTimeout  time.Duration
+	Refresh       Refresh
+	OnChange      string // a signal's name ("HUP"), restart or none; empty when nobody has set it
 	LogLevel      string
 	LogFormat     string
 }
@@ -50,8 +54,25 @@ type Removal struct {
 // Never reports whether the files stay until the command ends.
 func (r Removal) Never() bool { return r == Removal{} }
 
+// Refresh is when values are fetched again: never, unless one of the two is set.
+type Refresh struct {
+	// Every is the interval.
+	Every time.Duration
+	// Leases: when a lease asks for it.
+	Leases bool
+}
+
+// On reports whether anything is fetched again.
+func (r Refresh) On() bool { return r != Refresh{} }
+
 // Stays reports whether something is left to do once the command runs.
-func (o Options) Stays() bool { return o.Supervise || !o.Remove.Never() }
+func (o Options) Stays() bool { return o.Supervise || !o.Remove.Never() || o.Refresh.On() }
+
+// Words of --on-change beside the signals.
+const (
+	OnChangeRestart = "restart"
+	OnChangeNone    = "none"
+)
 
 // DefaultConfig is read where it exists, without being named.
 const DefaultConfig = "/etc/secret-init.yaml"
@@ -104,6 +125,8 @@ var Table = []Option{
 	// An exec probe runs whatever the config file says, as the command's user.
 	{Name: "ready", Privileged: true, set: text(func(o *Options) *string { return &o.Ready })},
 	{Name: "ready-timeout", set: func(o *Options, v string) (err error) { o.ReadyTimeout, err = parseDuration(v); return err }},
+	{Name: "refresh", set: func(o *Options, v string) (err error) { o.Refresh, err = parseRefresh(v); return err }},
+	{Name: "on-change", set: func(o *Options, v string) (err error) { o.OnChange, err = parseOnChange(v); return err }},
 	{Name: "log-level", set: word(func(o *Options) *string { return &o.LogLevel }, "error", "warn", "info", "debug")},
 	{Name: "log-format", set: word(func(o *Options) *string { return &o.LogFormat }, "text", "json")},
 }
@@ -186,6 +209,31 @@ func parseRemoval(v string) (Removal, error) {
 		return Removal{}, fmt.Errorf("%q is neither never, ready nor a duration like 30s or 2m", v)
 	}
 	return Removal{After: after}, nil
+}
+
+func parseRefresh(v string) (Refresh, error) {
+	if v == "lease" {
+		return Refresh{Leases: true}, nil
+	}
+	every, err := parseDuration(v)
+	if err != nil {
+		return Refresh{}, fmt.Errorf("%q is neither lease nor a duration like 5m", v)
+	}
+	return Refresh{Every: every}, nil
+}
+
+// parseOnChange takes a signal with or without its SIG. KILL and STOP, which
+// nobody can catch, would never be sent.
+func parseOnChange(v string) (string, error) {
+	if v == OnChangeRestart || v == OnChangeNone {
+		return v, nil
+	}
+	name := strings.TrimPrefix(strings.ToUpper(v), "SIG")
+	switch signal := unix.SignalNum("SIG" + name); signal {
+	case 0, unix.SIGKILL, unix.SIGSTOP:
+		return "", fmt.Errorf("%q is neither restart, none nor a signal that can be caught, like HUP", v)
+	}
+	return name, nil
 }
 
 func parseSize(v string) (int64, error) {

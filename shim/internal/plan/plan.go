@@ -153,6 +153,9 @@ func (p *Plan) checkTogether() (faults Faults) {
 		{p.StopGrace > 0 && !stays, "--stop-grace", "nobody stays to end the command", "add --supervise"},
 		{p.Remove.OnReady && p.Ready == "", "--remove", "ready needs to be told when that is", "name a probe: --ready tcp:5432, or notify, http, file, exec"},
 		{!p.Remove.Never() && p.Deliver == "memfd", "--remove", "--deliver memfd leaves no file to remove", "leave --remove out"},
+		{p.Refresh.On() && !p.Remove.Never(), "--refresh", "a file that --remove has removed cannot be refreshed", "leave --remove or --refresh out"},
+		{p.Refresh.On() && p.Deliver == "memfd", "--refresh", "the sealed memory of --deliver memfd cannot change", "use --deliver file"},
+		{p.OnChange != "" && !p.Refresh.On(), "--on-change", "nothing is fetched again that could change", "add --refresh 5m"},
 	} {
 		if rule.broken {
 			faults.add(rule.where, sources.Errorf(sources.Invalid, rule.hint, "%s", rule.what))

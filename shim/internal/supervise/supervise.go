@@ -29,6 +29,11 @@ type Supervisor struct {
 	// stopping is when the command is killed for not having ended.
 	stopping <-chan time.Time
 	beside   beside
+	// calls are done between two signals, for who runs beside the loop.
+	calls chan func()
+	// restarting: the command is started again when it ends. terminated: it
+	// was told to end for good.
+	restarting, terminated bool
 }
 
 // stdin is where the terminal is, if there is one.
@@ -54,9 +59,18 @@ func (s *Supervisor) Run() (code int, err error) {
 				s.forward(got.(syscall.Signal))
 				continue
 			}
-			if code, ended := s.reap(); ended {
+			code, ended := s.reap()
+			if ended && !s.restarting {
 				return code, nil
 			}
+			if ended {
+				s.restarting, s.stopping = false, nil
+				if err := s.start(); err != nil {
+					return 0, err
+				}
+			}
+		case call := <-s.calls:
+			call()
 		case got := <-urgent:
 			s.forward(got.(syscall.Signal))
 		case <-s.stopping:
@@ -81,6 +95,7 @@ func (s *Supervisor) start() (err error) {
 // forward passes a signal on. A stop signal stops the command; whether we
 // stop too is decided when it has.
 func (s *Supervisor) forward(signal syscall.Signal) {
+	s.ending(signal)
 	if signal == syscall.SIGTERM && s.Grace > 0 && s.stopping == nil {
 		s.stopping = time.After(s.Grace)
 	}
