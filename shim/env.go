@@ -33,7 +33,7 @@ func (s *startup) findDelivered(context.Context) error {
 	}
 	entries, err := secretfs.Delivered(s.plan.Dir)
 	if err != nil {
-		return fail(exitNotFound, "has the container started? files that --remove has removed, and memfd ones, cannot be found again", "%w", err)
+		return fail(exitNotFound, "wait until the container has started; what --remove has removed, and --deliver memfd, cannot be found again", "%w", err)
 	}
 	for _, entry := range entries {
 		s.paths[entry.Variable] = entry.Path

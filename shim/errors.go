@@ -30,6 +30,9 @@ const (
 	exitSignal      = 128
 )
 
+// commandHint is the same wherever the command was looked for.
+const commandHint = `give the absolute path that it has in the image, as in CMD ["/usr/local/bin/app"]`
+
 // capabilityHint serves a start and an offline check.
 const capabilityHint = "name it as capabilities(7) does: --keep-cap NET_BIND_SERVICE"
 

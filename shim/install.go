@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 )
 
+const installHint = "name a folder that exists and may be written: secret-init install /shared/secret-init"
+
 // install copies this binary to path, for an init container that hands it on
 // over a shared volume. It is whole or not there at all.
 func install(args []string) (err error) {
 	if len(args) != 1 || args[0] == "" {
-		return fail(exitUsage, "secret-init install /shared/secret-init", "install takes one path")
+		return fail(exitUsage, "write secret-init install /shared/secret-init", "install takes one path")
 	}
 	path := args[0]
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
@@ -23,7 +25,7 @@ func install(args []string) (err error) {
 	defer binary.Close()
 	copied, err := os.CreateTemp(filepath.Dir(path), ".secret-init-")
 	if err != nil {
-		return fail(exitSystem, "is the folder there, and may it be written?", "%w", err)
+		return fail(exitSystem, installHint, "%w", err)
 	}
 	defer func() {
 		if err != nil {
@@ -41,7 +43,7 @@ func install(args []string) (err error) {
 		err = os.Rename(copied.Name(), path)
 	}
 	if err != nil {
-		return fail(exitSystem, "", "installing %s: %w", path, err)
+		return fail(exitSystem, installHint, "installing %s: %w", path, err)
 	}
 	return nil
 }

@@ -133,9 +133,9 @@ func (s *startup) findCommand(context.Context) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fail(exitNotExec, "chmod +x it in the image", "command %q cannot be executed: permission denied", command[0])
 	case strings.Contains(command[0], "/"):
-		return fail(exitNoCommand, "is it in the image, and is the path absolute?", "command %q was not found", command[0])
+		return fail(exitNoCommand, commandHint, "command %q was not found", command[0])
 	}
-	return fail(exitNoCommand, "is it in the image? give its absolute path", "command %q was not found in PATH (%s)", command[0], os.Getenv("PATH"))
+	return fail(exitNoCommand, commandHint, "command %q was not found in PATH (%s)", command[0], os.Getenv("PATH"))
 }
 
 // identify finds out who the command runs as and whose the files are, and

@@ -116,7 +116,7 @@ func (p *Plan) takeCredentials(found []scanned, entries []Template, faults *Faul
 		}
 		p.removed[f.name] = true
 		if len(f.value) != 1 {
-			faults.add(f.name, sources.Errorf(sources.Invalid, "", "a source's own credential must be a whole reference, not part of a longer value"))
+			faults.add(f.name, sources.Errorf(sources.Invalid, "keep the whole credential under one key, and write "+f.name+"=scheme:path#key", "a source's own credential must be a whole reference, not part of a longer value"))
 			continue
 		}
 		p.Credentials = append(p.Credentials, sources.Credential{Name: f.name, Ref: *f.value[0].Ref})
@@ -273,7 +273,7 @@ func (p *Plan) addTemplate(entry configSecret, pathVariable string, faults *Faul
 	if entry.source != "" {
 		content, err := p.readFile(entry.source)
 		if err != nil {
-			faults.add(where, sources.Errorf(sources.NotFound, "is it in the image?", "the template cannot be read: %v", err))
+			faults.add(where, sources.Errorf(sources.NotFound, "COPY it into the image, or write content: instead of source:", "the template cannot be read: %v", err))
 			return
 		}
 		text = string(content)

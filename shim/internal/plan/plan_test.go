@@ -154,7 +154,7 @@ func TestFaults(t *testing.T) {
 		{"config: only an escape", nil, "secrets:\n  db: x$${sops:f}", "C:2:3: db: from is not a reference\n  write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"},
 		{"a cycle of one", []string{"VAULT_TOKEN=vault:secret/x#t", "A=vault:secret/a"}, "", "VAULT_TOKEN: the sources' credentials need each other: vault needs vault\n  give one of them its credential directly"},
 		{"a cycle of two", []string{"VAULT_TOKEN=sops:f#t", "SOPS_AGE_KEY=vault:secret/x#k"}, "", "VAULT_TOKEN: the sources' credentials need each other: sops needs vault needs sops\n  give one of them its credential directly"},
-		{"a composite credential", []string{"VAULT_TOKEN=" + canary + "${sops:f#t}", "A=vault:secret/a"}, "", "VAULT_TOKEN: a source's own credential must be a whole reference, not part of a longer value"},
+		{"a composite credential", []string{"VAULT_TOKEN=" + canary + "${sops:f#t}", "A=vault:secret/a"}, "", "VAULT_TOKEN: a source's own credential must be a whole reference, not part of a longer value\n  keep the whole credential under one key, and write VAULT_TOKEN=scheme:path#key"},
 		{"keep-cap alone", []string{"SECRET_INIT_KEEP_CAP=chown"}, "", "--keep-cap: there is no drop that a capability could survive\n  name the user with --user"},
 		{"the same document twice", []string{"A=sops:f?x=1", "B=sops:f?x=1"}, "", "A: sops:f?x=1: unknown parameter \"x\"\n  sops takes: format, optional, decode, encode; or pass the value on as it is with --literal A\n" +
 			"B: sops:f?x=1: unknown parameter \"x\"\n  sops takes: format, optional, decode, encode; or pass the value on as it is with --literal B"},
