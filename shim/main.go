@@ -7,6 +7,9 @@ import (
 	"log"
 	"os"
 	"runtime/debug"
+	"slices"
+
+	"secret-init/docs"
 )
 
 const usage = `Usage:
@@ -14,13 +17,14 @@ const usage = `Usage:
     secret-init check [OPTION...] [-- COMMAND...]
     secret-init env -- COMMAND [ARG...]
     secret-init install PATH
-    secret-init version | help
+    secret-init version | help [--all]
 
 Fetches the secrets that the environment and the config file refer to, writes
 each to a file in memory, sets NAME_FILE to its path, and becomes COMMAND.
-"check" does all but the writing, and reports every fault at once. "env" runs
-COMMAND with the variables of what is already there, for HEALTHCHECK and docker
-exec. "install" copies this binary.
+"check" does all but the writing, and reports every fault at once (--format json
+for machines, --offline for syntax alone). "env" runs COMMAND with the variables
+of what is already there, for HEALTHCHECK and docker exec. "install" copies this
+binary. "help --all" prints the manual.
 
 A reference is scheme:path[?param=value&...][#key], as in
     DB_PASSWORD=vault:secret/db#password
@@ -90,7 +94,7 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 	case "version", "--version":
 		ui.print("secret-init " + version() + "\n")
 	case "help", "--help", "-h":
-		ui.print(usage)
+		ui.print(helpText(rest))
 	case "check":
 		err = check(rest, environ, ui)
 	case "env":
@@ -115,6 +119,13 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 		return exitCode(err)
 	}
 	return code
+}
+
+func helpText(args []string) string {
+	if slices.Contains(args, "--all") {
+		return docs.Manual
+	}
+	return usage
 }
 
 // stamped is set by the linker (make build).

@@ -149,7 +149,7 @@ func (s *startup) identify(context.Context) error {
 		}
 		keep, err := privdrop.ParseCapabilities(s.plan.KeepCap)
 		if err != nil {
-			return fail(exitUsage, "", "--keep-cap: %w", err)
+			return fail(exitUsage, capabilityHint, "--keep-cap: %w", err)
 		}
 		s.drop = &privdrop.Drop{To: id, Keep: keep, AllowNewPrivs: s.plan.AllowNewPrivs}
 		if err := s.drop.Check(); err != nil {
