@@ -62,6 +62,9 @@ func TestRefresh(t *testing.T) {
 		"aws":                testRefreshAWS,
 		"pid 1":              testRefreshPID1,
 		"rounds":             testRefreshRounds,
+		"lease":              testRefreshLease,
+		"lease over":         testRefreshLeaseOver,
+		"gives up":           testRefreshGivesUp,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,13 +76,18 @@ func TestRefresh(t *testing.T) {
 // startRefreshed starts a shell script under secret-init with options.
 func startRefreshed(t *testing.T, env []string, script string, options ...string) *refreshed {
 	t.Helper()
+	return startCommand(t, env, []string{"bash", "-c", script}, options...)
+}
+
+func startCommand(t *testing.T, env, command []string, options ...string) *refreshed {
+	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "secret-init-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	r := &refreshed{t: t, dir: dir, ended: make(chan struct{})}
-	r.cmd = exec.Command(refreshProgram, append(append([]string{"--dir", dir}, options...), "--", "bash", "-c", script)...)
+	r.cmd = exec.Command(refreshProgram, slices.Concat([]string{"--dir", dir}, options, []string{"--"}, command)...)
 	r.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, env...)
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -145,6 +153,14 @@ const (
 	onHUP = `trap 'echo "HUP $(cat $A_FILE) $(cat $B_FILE)"' HUP; `
 	loop  = `echo "started $(cat $A_FILE)"; while :; do sleep 0.05; done`
 )
+
+// hang has Vault take requests and answer none.
+func hang(vault *servers.Vault, release <-chan struct{}) {
+	vault.Intercept(func(http.ResponseWriter, *http.Request) bool {
+		<-release
+		return true
+	})
+}
 
 type sopsFile struct {
 	t    *testing.T
