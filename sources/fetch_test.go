@@ -217,6 +217,9 @@ func TestFetchMeetsTheDeadline(t *testing.T) {
 	if results[4].Err != nil {
 		t.Errorf("what was there in time was lost: %v", results[4].Err)
 	}
+	if got := strings.Join(fetcher.Waiting(), ", "); got != "deaf a" {
+		t.Errorf("waits for %q", got)
+	}
 	// What is still under way must not be in the way of the end.
 	fetcher.Wipe()
 	if err := fetcher.Close(t.Context()); err != nil {
