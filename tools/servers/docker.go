@@ -140,6 +140,9 @@ func CreateContainer(tb testing.TB, spec RunSpec) *Container {
 	return c
 }
 
+// FindContainer is one that somebody else has made, and removes.
+func FindContainer(tb testing.TB, id string) *Container { return &Container{ID: id, tb: tb} }
+
 // RunContainer makes and starts a container, and does not wait for its end.
 func RunContainer(tb testing.TB, spec RunSpec) *Container {
 	tb.Helper()
