@@ -176,6 +176,7 @@ func TestContainers(t *testing.T) {
 		"existing": testExisting,
 		"postgres": testPostgres,
 		"pid 1":    testPID1,
+		"refresh":  testRefreshed,
 		"removal":  testRemoval,
 	} {
 		t.Run(name, func(t *testing.T) {

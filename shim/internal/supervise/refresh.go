@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -211,14 +213,24 @@ func (r *Refresher) round(ctx context.Context) Report {
 
 // changed tells the command that its files are others now.
 func (r *Refresher) changed() {
-	switch {
-	case r.Restart:
+	if r.Restart {
 		r.Supervisor.restart(r.Grace)
-	case r.Signal == 0:
-	case !r.Supervisor.tell(r.Signal) && !r.warned:
-		r.warned = true
-		r.Warn("the secrets have changed, and the command does not catch the signal " + strconv.Itoa(int(r.Signal)) + " (" + r.Signal.String() + "): it is not sent, since it would end the command")
+		return
 	}
+	if r.Signal == 0 {
+		return
+	}
+	told, err := r.Supervisor.tell(r.Signal)
+	if told || r.warned {
+		return
+	}
+	r.warned = true
+	name := fmt.Sprintf("the signal %d (%v)", int(r.Signal), r.Signal)
+	if err != nil {
+		r.Warn("the secrets have changed, and " + name + " cannot be sent to the command: it is another user's, and the container lacks the capability KILL")
+		return
+	}
+	r.Warn("the secrets have changed, and the command does not catch " + name + ": it is not sent, since it would end the command")
 }
 
 // Session reports whether there is anything to give up at the end. It is for
@@ -270,17 +282,23 @@ func (s *Supervisor) ending(signal syscall.Signal) {
 
 // tell sends a signal to the command, or to those of its group, that catch it:
 // the others would be ended by it, as most signals do by default.
-func (s *Supervisor) tell(signal syscall.Signal) (told bool) {
+// err is why one that catches it could not be told.
+func (s *Supervisor) tell(signal syscall.Signal) (told bool, err error) {
 	pids := []int{s.pid}
 	if s.Group {
 		pids = membersOf(s.pid)
 	}
 	for _, pid := range pids {
-		if catches(pid, signal) && linux.Kill(pid, signal) == nil {
-			told = true
+		if !catches(pid, signal) {
+			continue
+		}
+		killed := linux.Kill(pid, signal)
+		told = told || killed == nil
+		if errors.Is(killed, syscall.EPERM) {
+			err = killed
 		}
 	}
-	return told
+	return told, err
 }
 
 // procDir is a variable, so that a test can write one of its own.

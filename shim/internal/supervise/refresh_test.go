@@ -114,14 +114,14 @@ func TestTell(t *testing.T) {
 	// The leader does not catch HUP, and would end; its child does.
 	cmd := shell(t, fmt.Sprintf(`sh -c 'trap "echo told >%s" HUP; echo; while :; do sleep 0.05; done' & wait`, told))
 	s := &Supervisor{pid: cmd.Process.Pid}
-	if s.tell(syscall.SIGHUP) {
+	if told, err := s.tell(syscall.SIGHUP); told || err != nil {
 		t.Error("the leader was told, and does not catch it")
 	}
 	s.Group = true
 	if members := membersOf(s.pid); len(members) < 2 || !slices.Contains(members, s.pid) {
 		t.Errorf("group %v", members)
 	}
-	if !s.tell(syscall.SIGHUP) {
+	if told, _ := s.tell(syscall.SIGHUP); !told {
 		t.Error("nobody of the group was told")
 	}
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
