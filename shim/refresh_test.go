@@ -296,7 +296,10 @@ func testRefreshRestartDown(t *testing.T) {
 	for r.file("a") != "two" {
 		time.Sleep(5 * time.Millisecond)
 	}
-	vault.Intercept(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusServiceUnavailable); return true })
+	vault.Intercept(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return true
+	})
 	r.await("started two", 1)
 	r.await("ago stay", 1)
 	vault.Forget()

@@ -188,7 +188,10 @@ func TestKeptToken(t *testing.T) {
 	t.Run("Vault is down when the token is due", func(t *testing.T) {
 		token := read()
 		time.Sleep(2 * time.Second)
-		f.Intercept(func(w http.ResponseWriter, r *http.Request) bool { w.WriteHeader(http.StatusServiceUnavailable); return true })
+		f.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return true
+		})
 		states, _ = process(t, env, states, func(ctx context.Context, fetcher *sources.Fetcher) {
 			if fetched := fetcher.Fetch(ctx, []sources.Ref{ref})[0]; sources.ClassOf(fetched.Err) != sources.Unavailable {
 				t.Errorf("error %v", fetched.Err)
