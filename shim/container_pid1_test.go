@@ -115,7 +115,7 @@ func testPID1(t *testing.T, b *bed) {
 		}})
 		<-asked
 		c.Kill("TERM")
-		if code, out := c.Wait(), c.Logs(); code != 128+15 || out.Stdout != "" || !strings.Contains(out.Stderr, "terminated") {
+		if code, out := c.Wait(), c.Logs(); code != 128+15 || out.Stdout != "" || !strings.Contains(out.Stderr, "SIGTERM") {
 			t.Errorf("exit code %d, %+v", code, out)
 		}
 		if left := c.Diff(); slices.ContainsFunc(left, func(line string) bool { return strings.Contains(line, "secrets") }) {

@@ -170,10 +170,11 @@ func (s *startup) deliver(context.Context) error {
 			return err
 		}
 	}
+	err := s.write(files)
+	// Only now is it known which links could be placed.
 	for _, file := range files {
 		s.paths[file.Variable] = s.place.FilePath(file.Name)
 	}
-	err := s.write(files)
 	for _, warning := range s.place.Warnings() {
 		s.ui.warn(warning)
 	}
