@@ -234,22 +234,6 @@ func command(ctx context.Context, env []string, script string) (string, error) {
 	return out.String(), err
 }
 
-// must is command for something that has to succeed.
-func (r *run) must(t *testing.T, script string) string {
-	t.Helper()
-	out, err := command(t.Context(), r.env, script)
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", script, err, out)
-	}
-	return strings.TrimSuffix(out, "\n")
-}
-
-// container is one that the README's commands started, by its name.
-func (r *run) container(t *testing.T, name string) *servers.Container {
-	t.Helper()
-	return servers.FindContainer(t, r.must(t, "docker inspect --format '{{.Id}}' "+name))
-}
-
 // left lists what of any example is in the engine.
 func left(t *testing.T) string {
 	t.Helper()

@@ -86,7 +86,7 @@ func testPostgresRemoval(t *testing.T, b *bed) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		c := start(t, nil, "notify", "--volume", dir+":/run/manager", "--env", "NOTIFY_SOCKET=/run/manager/notify")
 		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)

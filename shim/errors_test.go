@@ -86,7 +86,7 @@ func refuse(t *testing.T, program string, r refusal) (code int, said string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(place)
+	defer func() { _ = os.RemoveAll(place) }()
 	cmd := exec.Command(program, "--", "/bin/echo", "started")
 	cmd.Env = []string{"SECRET_INIT_DIR=" + place, "PATH=/usr/bin:/bin", "HOME=" + t.TempDir()}
 	for name, value := range r.env {

@@ -58,7 +58,7 @@ func send(t *testing.T, name, text string, files ...*os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	var fds []int
 	for _, file := range files {
 		fds = append(fds, int(file.Fd()))
