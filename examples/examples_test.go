@@ -29,20 +29,30 @@ import (
 //   - AWS is moto, and so AWS_ENDPOINT_URL and the credentials are moto's.
 //   - Where docker has no compose command, docker-compose stands in for it.
 
-// standIns are the images that examples start from.
-var standIns = map[string]func(testing.TB) string{
-	"debian:bookworm-slim": servers.DebianImage,
+// standIns are the images that examples start from, and what is made in the
+// place of each; the first is what others are made from.
+var standIns = []struct {
+	name  string
+	build func(testing.TB) string
+}{
+	{"debian:bookworm-slim", servers.DebianImage},
+	{"hashicorp/vault", vaultImage},
 }
 
 // checks look at an example while it runs, beyond what its README shows. An
 // example has one or the test fails: a folder cannot be forgotten.
 var checks = map[string]func(*testing.T, *run){
+	"aws":             checkAWS,
+	"compose":         checkNothing,
 	"sops-docker-run": checkNothing,
+	"vault-approle":   checkVault,
 }
 
 // setups come before an example's commands, and give the variables that those
 // need of a machine.
-var setups = map[string]func(*testing.T) []string{}
+var setups = map[string]func(*testing.T) []string{
+	"aws": motoEnv,
+}
 
 const (
 	// exampleTimeout bounds the commands of one README.
@@ -55,8 +65,8 @@ const (
 func TestExamples(t *testing.T) {
 	lock(t)
 	env := environment(t)
-	for name, build := range standIns {
-		standIn(t, name, build)
+	for _, image := range standIns {
+		standIn(t, image.name, image.build)
 	}
 	buildOnce(t, env)
 	readmes, err := filepath.Glob("*/README.md")
@@ -160,8 +170,13 @@ func (r *run) start(t *testing.T) {
 	t.Helper()
 	before := left(t)
 	t.Cleanup(func() {
+		cleanup := r.cleanup
+		if t.Failed() {
+			// Some of it may not have come to be.
+			cleanup = "set +e\n" + cleanup
+		}
 		// t.Context has ended by now.
-		if out, err := command(context.Background(), r.env, r.cleanup); err != nil {
+		if out, err := command(context.Background(), r.env, cleanup); err != nil {
 			t.Errorf("the README's commands to remove it: %v\n%s", err, out)
 		}
 		names := regexp.MustCompile(`\bexample-[a-z0-9-]+`).FindAllString(r.commands+r.cleanup, -1)
@@ -218,6 +233,16 @@ func (r *run) sopsValues(t *testing.T) map[string]string {
 	return values
 }
 
+// last is the last of the README's commands: the one that starts the container.
+func (r *run) last() string {
+	lines := strings.Split(strings.TrimSuffix(r.commands, "\n"), "\n")
+	first := len(lines) - 1
+	for first > 0 && strings.HasSuffix(lines[first-1], `\`) {
+		first--
+	}
+	return strings.Join(lines[first:], "\n")
+}
+
 // command runs a script in the repository's folder and gives what it printed.
 func command(ctx context.Context, env []string, script string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, exampleTimeout)
@@ -232,6 +257,28 @@ func command(ctx context.Context, env []string, script string) (string, error) {
 		err = fmt.Errorf("not done within %v: %w", exampleTimeout, ctx.Err())
 	}
 	return out.String(), err
+}
+
+// exitCode is the one that command's error tells; -1 for another error.
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	if err == nil {
+		return 0
+	}
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	return -1
+}
+
+// must is command for something that has to succeed.
+func (r *run) must(t *testing.T, script string) string {
+	t.Helper()
+	out, err := command(t.Context(), r.env, script)
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", script, err, out)
+	}
+	return strings.TrimSuffix(out, "\n")
 }
 
 // left lists what of any example is in the engine.
@@ -263,6 +310,7 @@ func environment(t *testing.T) []string {
 		"PATH=" + filepath.Join(root, ".cache", "bin") + ":" + filepath.Join(root, "bin") + ":" + os.Getenv("PATH"),
 		"LC_ALL=C.UTF-8",
 	}
+	composePlugin(t, home)
 	for _, name := range []string{"DOCKER_HOST", "DOCKER_CONTEXT"} {
 		if value, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+value)
@@ -277,6 +325,30 @@ func environment(t *testing.T) []string {
 		env = append(env, name+"="+strings.TrimSpace(value))
 	}
 	return env
+}
+
+// composePlugin gives docker a compose command where it has none: the
+// docker-compose of this machine.
+func composePlugin(t *testing.T, home string) {
+	t.Helper()
+	if _, err := command(t.Context(), os.Environ(), "docker compose version"); err == nil {
+		return
+	}
+	folder := filepath.Join(home, ".docker", "cli-plugins")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := `#!/bin/sh
+if [ "$1" = docker-cli-plugin-metadata ]; then
+	echo '{"SchemaVersion": "0.1.0", "Vendor": "docker-compose"}'
+	exit
+fi
+shift
+exec ` + servers.Tool(t, "docker-compose") + ` "$@"
+`
+	if err := os.WriteFile(filepath.Join(folder, "docker-compose"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // lock waits for another run of this test on this machine.
