@@ -191,9 +191,7 @@ func testRefreshGivesUp(t *testing.T) {
 		if err := os.WriteFile(path, []byte("\x7fELFbroken"), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		r := startRefreshed(t, b.env, "", "--refresh", "lease")
-		_ = r.end(syscall.SIGTERM)
-		r = startCommand(t, b.env, []string{path}, "--refresh", "lease")
+		r := startCommand(t, b.env, []string{path}, "--refresh", "lease")
 		<-r.ended
 		if n := b.users(t); r.code != 126 || n != before {
 			t.Errorf("exit code %d, %s users, and %s before", r.code, n, before)
