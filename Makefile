@@ -16,6 +16,8 @@ TAGS  := $(subst $(space),$(comma),$(strip $(patsubst %,no_%,$(filter-out $(SOUR
 
 BIN   := $(CURDIR)/.cache/bin
 OLDER_SOPS := $(CURDIR)/.cache/sops-versions/sops-v3.12.1
+# Where the kernel starts the program: shim/internal/signals says why.
+ENTRY := -E secret_init_entry
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 export PATH := $(BIN):$(PATH)
@@ -26,7 +28,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary, bin/secret-init (SOURCES="vault aws" leaves sops out)
-	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w -X main.stamped=$(VERSION)" -o bin/secret-init ./shim
+	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w $(ENTRY) -X main.stamped=$(VERSION)" -o bin/secret-init ./shim
 
 image: build ## an image of secret-init alone, for COPY --from=secret-init
 	docker build -t secret-init --target secret-init -f Dockerfile.example .

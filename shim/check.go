@@ -28,7 +28,7 @@ func check(args, environ []string, ui *ui) error {
 	if err != nil {
 		return err
 	}
-	if err := guard(); err != nil {
+	if err := privdrop.Guard(); err != nil {
 		return err
 	}
 	read := newStartup

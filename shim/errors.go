@@ -13,6 +13,7 @@ import (
 	"secret-init/shim/internal/plan"
 	"secret-init/shim/internal/privdrop"
 	"secret-init/shim/internal/secretfs"
+	"secret-init/shim/internal/stay"
 	"secret-init/sources"
 )
 
@@ -89,6 +90,9 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*secretfs.NoPlaceError](err); ok || errors.Is(err, secretfs.Full) {
 		return exitNoPlace
 	}
+	if errors.Is(err, stay.ErrNotOurs) {
+		return exitUsage
+	}
 	if e, ok := errors.AsType[*sources.Error](err); ok {
 		return classCodes[e.Class]
 	}
@@ -113,6 +117,12 @@ func hintOf(err error) string {
 			return asUser
 		}
 		return "docker run --cap-add " + strings.Join(e.Missing, " --cap-add ") + "; or " + asUser
+	}
+	switch {
+	case errors.Is(err, stay.ErrNotOurs):
+		return "secret-init help"
+	case errors.Is(err, privdrop.ErrSetuid):
+		return "chmod ug-s the binary"
 	}
 	if _, ok := errors.AsType[*secretfs.OwnerError](err); ok {
 		return "docker run --cap-add CHOWN; or start the container as that user"

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"secret-init/docs"
+	"secret-init/shim/internal/stay"
 )
 
 const usage = `Usage:
@@ -101,15 +102,15 @@ func run(args, environ []string, stdout, stderr *os.File) (code int) {
 		err = enter(rest, environ, ui)
 	case "install":
 		err = install(rest)
-	case superviseWord:
-		code, err = watch(rest, ui)
-	case childWord:
+	case stay.Supervise:
+		code = stay.Main(rest, stderr)
+	case stay.Child:
 		err = serve(rest, ui)
-	case refreshWord:
+	case stay.Refresh:
 		err = refresh(rest, ui)
-	case giveUpWord:
+	case stay.GiveUp:
 		err = giveUp(rest, ui)
-	case probeWord:
+	case stay.Probe:
 		err = answer(rest, ui)
 	default:
 		err = start(args, environ, nil, ui)

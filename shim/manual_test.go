@@ -12,6 +12,7 @@ import (
 
 	"secret-init/docs"
 	"secret-init/shim/internal/plan"
+	"secret-init/shim/internal/stay"
 	"secret-init/sources/all"
 )
 
@@ -82,7 +83,7 @@ func checkDefaults(t *testing.T, defaults map[string]string) {
 			t.Errorf("--%s has a default, and the manual does not tell it", name)
 		}
 	}
-	var d duty
+	var d stay.Duty
 	s := &startup{plan: &plan.Plan{Options: optionsOf(t, "--refresh=5m")}}
 	s.planRefresh(&d)
 	if defaults["on-change"] != "HUP" || d.Refresh.Signal != syscall.SIGHUP {

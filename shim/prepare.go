@@ -22,14 +22,6 @@ import (
 	"secret-init/sources/all"
 )
 
-// guard refuses a setuid start, and hides what the process will hold.
-func guard() error {
-	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
-		return fail(exitSystem, "chmod ug-s the binary", "secret-init refuses to run setuid or setgid")
-	}
-	return linux.NotDumpable()
-}
-
 // newStartup makes the plan. It is there even when the plan has faults, so
 // that check can go on and report the others.
 func newStartup(args, environ []string, ui *ui) (*startup, error) {

@@ -4,18 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"secret-init/shim/internal/linux"
 	"secret-init/shim/internal/plan"
+	"secret-init/shim/internal/privdrop"
 	"secret-init/shim/internal/secretfs"
+	"secret-init/shim/internal/stay"
 	"secret-init/shim/internal/supervise"
 	"secret-init/sources"
 )
@@ -23,27 +22,8 @@ import (
 // Each refresh is a short-lived child of PID 1: it makes the same plan as the
 // start, reads the sources again, and exchanges the files if a value is another.
 
-// refreshWord starts such a child, giveUpWord the last one, which revokes what
-// the session holds. Both are followed by the descriptors of the order, of a
-// pipe for the report, and of the session.
-const (
-	refreshWord = "refresh"
-	giveUpWord  = "give-up"
-)
-
-// refreshing is the part of a duty that has values fetched again.
-type refreshing struct {
-	Every   time.Duration // zero to go by the leases
-	Limit   time.Duration // of one refresh
-	Signal  syscall.Signal
-	Restart bool
-	Grace   time.Duration
-}
-
 const (
 	restartGrace = 10 * time.Second
-	// giveUpTime bounds all that is done once the command has ended.
-	giveUpTime = 2 * time.Second
 	// settleTime is how long the files of before stay beside the new ones: a
 	// reader that is on its way to one must not find it gone.
 	settleTime = time.Second
@@ -53,11 +33,11 @@ const (
 )
 
 // planRefresh adds to the duty what the options ask for.
-func (s *startup) planRefresh(d *duty) {
+func (s *startup) planRefresh(d *stay.Duty) {
 	if !s.plan.Refresh.On() {
 		return
 	}
-	r := &refreshing{Every: s.plan.Refresh.Every, Limit: s.plan.Timeout + limitSlack, Grace: s.plan.StopGrace}
+	r := &stay.Refreshing{Every: s.plan.Refresh.Every, Limit: s.plan.Timeout + limitSlack, Grace: s.plan.StopGrace}
 	if r.Grace == 0 {
 		r.Grace = restartGrace
 	}
@@ -73,103 +53,28 @@ func (s *startup) planRefresh(d *duty) {
 	d.Refresh = r
 }
 
-// refresher is PID 1's side.
-type refresher struct {
-	*supervise.Refresher
-	duty    *duty
-	session int // descriptor
-	cancel  context.CancelFunc
-}
-
-// newRefresher takes the place of how the supervisor would start the command.
-func newRefresher(d *duty, supervisor *supervise.Supervisor, ui *ui) (*refresher, error) {
-	fd, err := linux.Memory("secret-init-session", nil)
-	if err != nil {
-		return nil, err
-	}
-	r := &refresher{duty: d, session: fd}
-	r.Refresher = &supervise.Refresher{
-		Supervisor: supervisor, Schedule: supervise.Schedule{Every: d.Refresh.Every}, Limit: d.Refresh.Limit,
-		Signal: d.Refresh.Signal, Restart: d.Refresh.Restart, Grace: d.Refresh.Grace, Warn: func(text string) { ui.warn(text) },
-		Start: func(attr *syscall.SysProcAttr) (int, io.ReadCloser, error) { return r.child(attr, refreshWord) },
-	}
-	r.Attach()
-	supervisor.Start = func(attr *syscall.SysProcAttr) (int, error) {
-		pid, pipe, err := r.child(attr, childWord)
-		if err == nil {
-			r.Executed(pipe)
-		}
-		return pid, err
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.cancel = cancel
-	go r.Run(ctx)
-	return r, nil
-}
-
-func (r *refresher) child(attr *syscall.SysProcAttr, word string) (pid int, pipe io.ReadCloser, err error) {
-	read, write, err := linux.OnExec()
-	if err != nil {
-		return 0, nil, err
-	}
-	pid, err = startChild(attr, word, r.duty.Order, write, r.session)
-	linux.Close(write)
-	file := os.NewFile(uintptr(read), "pipe")
-	if err != nil {
-		_ = file.Close()
-		return 0, nil, err
-	}
-	return pid, file, nil
-}
-
-// finish is for the command's end: what was obtained is given up.
-func (r *refresher) finish() {
-	r.cancel()
-	ctx, cancel := context.WithTimeout(context.Background(), giveUpTime)
-	defer cancel()
-	r.Interrupt(ctx)
-	if !r.Session() {
-		return
-	}
-	pid, pipe, err := r.child(&syscall.SysProcAttr{Setpgid: true}, giveUpWord)
-	if err != nil {
-		return
-	}
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = io.Copy(io.Discard, pipe)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		_ = linux.Kill(pid, syscall.SIGKILL)
-	}
-}
-
 // keeping is what a child is given beside its order: the pipe for its report,
 // and the session.
 func keeping(args []string) (pipe *os.File, session *session, err error) {
 	if len(args) != 2 {
-		return nil, nil, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+		return nil, nil, stay.ErrNotOurs
 	}
 	var fds [2]int
 	for i, arg := range args {
-		if fds[i], err = strconv.Atoi(arg); err != nil {
-			return nil, nil, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+		if fds[i], err = stay.Descriptor(arg); err != nil {
+			return nil, nil, err
 		}
-		linux.CloseOnExec(fds[i])
 	}
 	return os.NewFile(uintptr(fds[0]), "pipe"), openSession(fds[1]), nil
 }
 
 // takeUp is what the children of a refresh begin with.
 func takeUp(args []string, ui *ui) (s *startup, pipe *os.File, err error) {
-	if err := guard(); err != nil {
+	if err := privdrop.Guard(); err != nil {
 		return nil, nil, err
 	}
 	if len(args) == 0 {
-		return nil, nil, fail(exitUsage, "secret-init help", "this is for secret-init's own use")
+		return nil, nil, stay.ErrNotOurs
 	}
 	o, err := takeOrder(args[:1])
 	if err != nil {
@@ -478,7 +383,7 @@ func giveUp(args []string, ui *ui) error {
 	defer pipe.Close()
 	s.session.preload(s.fetcher)
 	s.fetcher.Once, s.fetcher.States = true, s.session.Sources
-	ctx, cancel := context.WithTimeout(context.Background(), giveUpTime)
+	ctx, cancel := context.WithTimeout(context.Background(), stay.GiveUpTime)
 	defer cancel()
 	s.fetcher.OpenKept(ctx)
 	s.closeSources()

@@ -25,7 +25,7 @@ import (
 // drop, become the command. It returns only when that failed, and then
 // nothing that it wrote is left.
 func start(args, environ []string, order *order, ui *ui) error {
-	if err := guard(); err != nil {
+	if err := privdrop.Guard(); err != nil {
 		return err
 	}
 	s, err := newStartup(args, environ, ui)
@@ -239,6 +239,9 @@ func (s *startup) become(ctx context.Context) error {
 		identity = s.drop.To.Environment()
 	}
 	environ := s.plan.Environ(s.paths, identity)
+	if s.order != nil {
+		s.order.readdress(environ)
+	}
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -257,26 +260,27 @@ func (s *startup) execute(ctx context.Context, environ []string) error {
 			s.ui.info("the bounding set stays: there is no SETPCAP to drop it with")
 		}
 	}
-	mask, received, err := s.holdSignals(ctx)
+	received, err := s.holdSignals(ctx)
 	if err != nil {
 		return err
 	}
+	inherited := signals.Started()
 	if s.order != nil {
-		mask = s.order.Mask
+		inherited = s.order.Inherited
 	}
 	pending, err := linux.Pending()
 	if err != nil {
 		return err
 	}
 	for _, ending := range signals.Ending {
-		if signal := ending.(syscall.Signal); pending.Has(signal) && !mask.Has(signal) {
+		if signal := ending.(syscall.Signal); (pending &^ inherited.Mask &^ inherited.Ignored).Has(signal) {
 			received = append(received, signal)
 		}
 	}
 	if len(received) > 0 {
 		return interrupted{received[0]}
 	}
-	if _, err := linux.ThreadSigmask(mask); err != nil {
+	if err := inherited.Return(); err != nil {
 		return err
 	}
 	err = linux.Exec(s.command, s.plan.Command, environ)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"secret-init/shim/internal/linux"
+	"secret-init/shim/internal/logs"
 )
 
 // screen is a stderr that is a terminal. Its last line may say who is waited
@@ -72,7 +73,7 @@ func (s *screen) clean() {
 func (s *screen) show(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	line := []rune(oneLine(text))
+	line := []rune(logs.OneLine(text))
 	line = line[:min(len(line), s.columns-1)]
 	_, _ = io.WriteString(s.w, clearLine+string(line))
 	s.shown = true

@@ -2,15 +2,13 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 
+	"secret-init/shim/internal/logs"
 	"secret-init/shim/internal/plan"
 )
 
@@ -59,14 +57,8 @@ func valueOf(environ []string, name string) string {
 // configure sets where, how much and how is logged. An unknown word, which
 // the plan will complain of, leaves the default.
 func (u *ui) configure(level, format string) {
-	minimum := slog.LevelWarn
-	_ = minimum.UnmarshalText([]byte(level))
-	u.spins = format != "json" && minimum < slog.LevelError
-	if format == "json" {
-		u.log = slog.New(slog.NewJSONHandler(u.err, &slog.HandlerOptions{Level: minimum}))
-		return
-	}
-	u.log = slog.New(&lines{w: u.err, level: minimum, colour: u.colour})
+	u.spins = format != "json" && logs.Level(level) < slog.LevelError
+	u.log = logs.New(u.err, level, format, u.colour)
 }
 
 func (u *ui) print(text string) {
@@ -96,59 +88,4 @@ func (u *ui) fail(err error) {
 		}
 		u.log.Error(fault.Error(), attrs...)
 	}
-}
-
-// lines is the slog handler of the text format: "secret-init: error: ...",
-// with a hint on a line of its own.
-type lines struct {
-	w      io.Writer
-	level  slog.Level
-	colour bool
-	attrs  []slog.Attr
-}
-
-// word is the first word of a line, in its colour (ECMA-48, 8.3.117).
-func (l *lines) word(name string) string {
-	colours := map[string]string{"error": "31", "warning": "33", "hint": "36"}
-	if colour, ok := colours[name]; ok && l.colour {
-		return "\x1b[" + colour + "m" + name + "\x1b[0m"
-	}
-	return name
-}
-
-func (l *lines) Enabled(_ context.Context, level slog.Level) bool { return level >= l.level }
-
-func (l *lines) Handle(_ context.Context, r slog.Record) error {
-	names := map[slog.Level]string{slog.LevelError: "error", slog.LevelWarn: "warning", slog.LevelInfo: "info", slog.LevelDebug: "debug"}
-	text := fmt.Sprintf("secret-init: %s: %s", l.word(names[r.Level]), oneLine(r.Message))
-	hint := ""
-	attrs := slices.Clone(l.attrs)
-	r.Attrs(func(a slog.Attr) bool { attrs = append(attrs, a); return true })
-	for _, a := range attrs {
-		if a.Key == "hint" {
-			hint = "\nsecret-init: " + l.word("hint") + ": " + oneLine(a.Value.String())
-			continue
-		}
-		text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
-	}
-	// One write, so that lines of the application cannot come between.
-	_, err := io.WriteString(l.w, text+hint+"\n")
-	return err
-}
-
-func (l *lines) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &lines{l.w, l.level, l.colour, append(slices.Clone(l.attrs), attrs...)}
-}
-
-func (l *lines) WithGroup(string) slog.Handler { return l }
-
-// oneLine keeps a message from passing for another one: whatever came from
-// outside cannot start a new line or move the cursor.
-func oneLine(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || 0x80 <= c && c < 0xa0 {
-			return ' '
-		}
-		return c
-	}, text)
 }

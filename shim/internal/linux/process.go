@@ -24,6 +24,53 @@ func ThreadSigmask(mask Sigmask) (before Sigmask, err error) {
 	return before, err
 }
 
+// ThreadMask is the calling thread's mask.
+func ThreadMask() (Sigmask, error) {
+	var mask Sigmask
+	err := retry("rt_sigprocmask", func() error {
+		return errno(unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, uintptr(unsafe.Pointer(&mask)), unsafe.Sizeof(mask), 0, 0))
+	})
+	return mask, err
+}
+
+// LastSignal is the highest number of a signal.
+const LastSignal syscall.Signal = 64
+
+// Sigaction is what a signal does (struct kernel_sigaction, in the order of
+// most architectures).
+type Sigaction struct {
+	Handler  uintptr
+	Flags    uintptr
+	Restorer uintptr
+	Mask     Sigmask
+}
+
+// Ignore is the handler of a signal that is ignored (SIG_IGN).
+const Ignore = 1
+
+// Action is a signal's action (sigaction(2)).
+func Action(signal syscall.Signal) (action Sigaction, err error) {
+	return action, sigaction(signal, nil, &action)
+}
+
+// SetAction sets a signal's action for the whole process.
+func SetAction(signal syscall.Signal, action Sigaction) error {
+	return sigaction(signal, &action, nil)
+}
+
+func sigaction(signal syscall.Signal, set, get *Sigaction) error {
+	return retry("rt_sigaction", func() error {
+		return errno(unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(signal), uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(get)), unsafe.Sizeof(Sigmask(0)), 0, 0))
+	})
+}
+
+// SignalPipe is a pipe for a signal handler: writing to it never blocks.
+func SignalPipe() (read, write int, err error) {
+	fds := [2]int{-1, -1}
+	err = retry("pipe2", func() error { return unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) })
+	return fds[0], fds[1], err
+}
+
 // BlockAllThreads blocks every signal on every thread that there is now: what
 // is sent from here on stays pending until somebody unblocks it, be it after
 // an execve(2). A program with cgo cannot do that; there only the calling
@@ -49,7 +96,10 @@ func Pending() (Sigmask, error) {
 }
 
 // Has reports whether a signal is in the set.
-func (m Sigmask) Has(signal syscall.Signal) bool { return m&(1<<(signal-1)) != 0 }
+func (m Sigmask) Has(signal syscall.Signal) bool { return m&MaskOf(signal) != 0 }
+
+// MaskOf is the set of one signal.
+func MaskOf(signal syscall.Signal) Sigmask { return 1 << (signal - 1) }
 
 // Memory is an anonymous file that a child is to inherit: it has no path,
 // and execve(2) leaves it open.
@@ -151,19 +201,6 @@ func Terminal(fd int) (columns int, ok bool) {
 		return 0, false
 	}
 	return int(size.Col), true
-}
-
-// Urgent is a descriptor that reads the URG signals which are blocked
-// (signalfd(2)).
-func Urgent() (int, error) {
-	var set unix.Sigset_t
-	set.Val[0] = 1 << (unix.SIGURG - 1)
-	fd := -1
-	err := retry("signalfd", func() (err error) {
-		fd, err = unix.Signalfd(-1, &set, unix.SFD_CLOEXEC)
-		return err
-	})
-	return fd, err
 }
 
 // PassCredentials makes every message of a unix socket come with its sender's

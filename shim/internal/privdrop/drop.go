@@ -252,3 +252,14 @@ func CanChown() bool {
 	held, err := effective()
 	return err == nil && held(capability.CAP_CHOWN)
 }
+
+// ErrSetuid is the refusal of a start with more rights than the caller's.
+var ErrSetuid = errors.New("secret-init refuses to run setuid or setgid")
+
+// Guard refuses a setuid start, and hides what the process will hold.
+func Guard() error {
+	if os.Getuid() != os.Geteuid() || os.Getgid() != os.Getegid() {
+		return ErrSetuid
+	}
+	return linux.NotDumpable()
+}

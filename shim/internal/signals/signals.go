@@ -1,20 +1,26 @@
-// Package signals catches signals from as early as a Go program can.
+// Package signals sees to it that no signal is lost or changed: not before
+// the Go runtime is up, not at a hand-over to another program, and not because
+// the runtime keeps it to itself.
 //
-// Until os/signal.Notify is called, the Go runtime ends the process for a
-// TERM, and as PID 1 it does so with the wrong code. The program's other
-// packages take some milliseconds to initialise. This one imports next to
-// nothing, and packages are initialised in the order of their import paths
-// once all that they import is (the Go specification, "Program
-// initialization"): so it comes before net/http and all that needs it.
+// Until os/signal.Notify is called, the runtime ends the process for a TERM,
+// and as PID 1 it does so with the wrong code; before it is up, the kernel
+// discards a TERM to PID 1. So the entry point (entry_amd64.s) blocks what
+// would be lost, and this package listens as early as it can: it imports next
+// to nothing, and packages are initialised in the order of their import paths
+// once all that they import is (the Go specification, "Program initialization").
 package signals
 
 import (
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
+
+	"secret-init/shim/internal/linux"
 )
 
-// Caught has every signal that Ending lists, from the start of the program.
+// Caught has every signal that is caught: from the start of the program those
+// of Ending.
 var Caught = make(chan os.Signal, 256)
 
 // Ending are the signals that end a process which does nothing about them
@@ -24,35 +30,38 @@ var Ending = []os.Signal{
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGALRM,
 }
 
-func init() { Catch(Ending...) }
-
-// Catch sends further signals to Caught. One that was ignored when the
-// program started stays ignored (as under nohup), as far as the Go runtime
-// tells: it keeps that of HUP and INT alone.
-func Catch(list ...os.Signal) {
-	for _, s := range list {
-		if !signal.Ignored(s) {
+// One that was ignored when the program started stays ignored, as under nohup.
+func init() {
+	ignored := Started().Ignored
+	for _, s := range Ending {
+		if !ignored.Has(s.(syscall.Signal)) {
 			signal.Notify(Caught, s)
 		}
 	}
 }
 
+// kept are the signals that the Go runtime keeps to itself: it reports a fault
+// of its own with them, stops its threads (URG, 33) or ignores them (PROF);
+// 32 and 34 it leaves to C libraries.
+var kept = []syscall.Signal{
+	syscall.SIGILL, syscall.SIGTRAP, syscall.SIGBUS, syscall.SIGFPE, syscall.SIGSEGV,
+	syscall.SIGSTKFLT, syscall.SIGSYS, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34,
+}
+
+// CatchAll sends every signal to Caught that a supervisor has to pass on, and
+// CHLD: all but KILL and STOP, which nobody can catch. One that was ignored is
+// caught as well: it is the command that ignores it, or has stopped to.
+func CatchAll() error {
+	var list []os.Signal
+	for s := syscall.Signal(1); s <= linux.LastSignal; s++ {
+		if s != syscall.SIGKILL && s != syscall.SIGSTOP && !slices.Contains(kept, s) {
+			list = append(list, s)
+		}
+	}
+	signal.Notify(Caught, list...)
+	return catchKept()
+}
+
 // Stop ends the catching. What was received before is in Caught when it
 // returns. Signals must be blocked by then, or the next one ends the process.
 func Stop() { signal.Stop(Caught) }
-
-// Forwardable is every signal that a supervisor can pass on. Missing are
-// KILL and STOP, which nobody can catch; CHLD, which is the supervisor's own;
-// URG, with which the Go runtime interrupts itself; PROF, which it keeps;
-// and 32 to 34, which belong to the C libraries' threads.
-func Forwardable() []os.Signal {
-	var list []os.Signal
-	for s := syscall.Signal(1); s <= 64; s++ {
-		switch s {
-		case syscall.SIGKILL, syscall.SIGSTOP, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34:
-			continue
-		}
-		list = append(list, s)
-	}
-	return list
-}

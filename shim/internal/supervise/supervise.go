@@ -4,7 +4,6 @@
 package supervise
 
 import (
-	"encoding/binary"
 	"os"
 	"syscall"
 	"time"
@@ -50,8 +49,6 @@ func (s *Supervisor) Run() (code int, err error) {
 	if err := s.start(); err != nil {
 		return 0, err
 	}
-	urgent := make(chan os.Signal)
-	go readUrgent(urgent)
 	for {
 		select {
 		case got := <-s.Signals:
@@ -71,8 +68,6 @@ func (s *Supervisor) Run() (code int, err error) {
 			}
 		case call := <-s.calls:
 			call()
-		case got := <-urgent:
-			s.forward(got.(syscall.Signal))
 		case <-s.stopping:
 			s.send(syscall.SIGKILL)
 			s.stopping = nil
@@ -154,24 +149,4 @@ func (s *Supervisor) stopped(by syscall.Signal) {
 		}
 	}
 	_ = linux.Kill(-s.pid, syscall.SIGCONT)
-}
-
-// readUrgent reads the URG signals that somebody else has sent: with the same
-// signal the Go runtime interrupts its own threads.
-func readUrgent(urgent chan<- os.Signal) {
-	fd, err := linux.Urgent()
-	if err != nil {
-		return
-	}
-	file := os.NewFile(uintptr(fd), "signalfd")
-	const siginfoSize = 128 // sizeof(struct signalfd_siginfo), signalfd(2)
-	buf := make([]byte, siginfoSize)
-	for {
-		if n, err := file.Read(buf); err != nil || n != siginfoSize {
-			return
-		}
-		if sender := binary.NativeEndian.Uint32(buf[12:]); int(sender) != os.Getpid() {
-			urgent <- syscall.SIGURG
-		}
-	}
 }
