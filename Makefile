@@ -18,6 +18,9 @@ BIN   := $(CURDIR)/.cache/bin
 OLDER_SOPS := $(CURDIR)/.cache/sops-versions/sops-v3.12.1
 # Where the kernel starts the program: shim/internal/signals says why.
 ENTRY := -E secret_init_entry
+# PID 1 alone is a second program in the same file (tools/join), above the first.
+ABOVE := 0x40001000
+OUT   ?= bin/secret-init
 BUILD := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false
 
 export PATH := $(BIN):$(PATH)
@@ -28,7 +31,12 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the static binary, bin/secret-init (SOURCES="vault aws" leaves sops out)
-	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w $(ENTRY) -X main.stamped=$(VERSION)" -o bin/secret-init ./shim
+	@mkdir -p $(dir $(OUT))
+	$(BUILD) -tags "$(TAGS)" -ldflags "-s -w $(ENTRY) -X main.stamped=$(VERSION)" -o $(OUT).new ./shim
+	$(BUILD) -ldflags "-s -w $(ENTRY) -T $(ABOVE)" -o $(OUT).stay ./shim/stay
+	GOOS= GOARCH= $(GO) run ./tools/join $(OUT).new $(OUT).stay
+	rm $(OUT).stay
+	mv $(OUT).new $(OUT)
 
 image: build ## an image of secret-init alone, for COPY --from=secret-init
 	docker build -t secret-init --target secret-init -f Dockerfile.example .

@@ -70,7 +70,7 @@ func newBed(t *testing.T) *bed {
 	t.Helper()
 	b := &bed{key: servers.NewAgeKey(t)}
 	// -s -w as make build has it: a smaller image is a faster one.
-	shim := servers.BuildStatic(t, "./shim", "-ldflags", "-s -w")
+	shim := servers.BuildShim(t)
 	b.program = filepath.Join(filepath.Dir(shim), "secret-init")
 	if err := os.Rename(shim, b.program); err != nil {
 		t.Fatal(err)

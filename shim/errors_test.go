@@ -45,7 +45,7 @@ func with(env map[string]string, more ...string) map[string]string {
 // each: the error and the hint, the exit code, the command not started, and
 // nothing left behind. testdata/errors.golden has every word.
 func TestErrors(t *testing.T) {
-	program := servers.BuildStatic(t, "./shim")
+	program := servers.BuildShim(t)
 	files := t.TempDir()
 	canary := "canary-value"
 	refusals := slices.Concat(vaultRefusals(t, canary), awsRefusals(t, canary), sopsRefusals(t, files, canary))

@@ -51,7 +51,7 @@ var refreshProgram string
 
 // TestRefresh is the program itself, which stays as a subreaper here, with real sources.
 func TestRefresh(t *testing.T) {
-	refreshProgram = servers.BuildStatic(t, "./shim", "-ldflags", "-s -w")
+	refreshProgram = servers.BuildShim(t)
 	tests := map[string]func(*testing.T){
 		"sops":               testRefreshSops,
 		"not caught":         testRefreshNotCaught,

@@ -59,6 +59,20 @@ func BuildStatic(tb testing.TB, pkg string, flags ...string) string {
 	return path
 }
 
+// BuildShim builds the program as make build does, and gives its path.
+func BuildShim(tb testing.TB) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "secret-init")
+	out, err := command(imageTimeout, nil, "make", "-s", "-C", Root(), "build", "OUT="+path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if out.Code != 0 {
+		tb.Fatalf("make build: exit code %d\n%s", out.Code, out.Stderr)
+	}
+	return path
+}
+
 // BuildImage builds an image from a Dockerfile's text and gives its tag. files
 // is the build context: a path in it, and the file or folder on this machine
 // that it is a copy of. Everything is root's in the image, with its mode. The

@@ -18,3 +18,10 @@ func RewriteMemory(fd int, content []byte) error {
 	}
 	return retry("ftruncate", func() error { return unix.Ftruncate(fd, int64(len(content))) })
 }
+
+// ForgetPages drops a mapping's pages from this process (MADV_DONTNEED in
+// madvise(2)). It is for pages of a file that are never written to: the next
+// use finds them in the page cache.
+func ForgetPages(start, length uintptr) {
+	_, _, _ = unix.Syscall(unix.SYS_MADVISE, start, length, unix.MADV_DONTNEED)
+}

@@ -26,6 +26,11 @@ var (
 	startClosed  uint64
 )
 
+// second has the entry point of the program that is PID 1 alone in its last 8
+// bytes, where tools/join has put one into the same file. The entry point goes
+// there when the first argument is "supervise".
+var second = [24]byte{'s', 'e', 'c', 'r', 'e', 't', '-', 'i', 'n', 'i', 't', ':', 's', 't', 'a', 'y'}
+
 // held are the signals that the entry point blocks: each that ends a process
 // by default and that os/signal can tell of. Those of job control are left, so
 // that a start can be stopped from a shell, and those which the runtime uses.

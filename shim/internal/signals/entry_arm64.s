@@ -2,6 +2,21 @@
 
 // The comments are in entry_amd64.s.
 TEXT secret_init_entry(SB),NOSPLIT|NOFRAME,$0
+	MOVD	·second+16(SB), R4
+	CBZ	R4, first
+	MOVD	0(RSP), R5
+	CMP	$2, R5
+	BLT	first
+	MOVD	16(RSP), R5
+	MOVD	$0x7369767265707573, R6
+	MOVD	0(R5), R7
+	CMP	R6, R7
+	BNE	first
+	MOVHU	8(R5), R7
+	CMP	$0x65, R7
+	BNE	first
+	JMP	(R4)
+first:
 	MOVD	$135, R8 // rt_sigprocmask
 	MOVD	$0, R0 // SIG_BLOCK
 	MOVD	$·held(SB), R1

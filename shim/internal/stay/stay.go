@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"runtime/debug"
 
 	"secret-init/shim/internal/linux"
 	"secret-init/shim/internal/logs"
@@ -68,7 +67,7 @@ func run(d *Duty, log *slog.Logger) (code int, err error) {
 		// Before the files go: a refresh that is running writes some.
 		defer refresher.finish()
 	}
-	debug.FreeOSMemory()
+	supervise.Rest()
 	return supervisor.Run()
 }
 

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strconv"
 	"syscall"
 	"time"
@@ -164,7 +163,7 @@ func (r *Refresher) Run(ctx context.Context) {
 		}
 		report = r.round(ctx)
 		// PID 1 has hours to wait now, and nothing to keep.
-		debug.FreeOSMemory()
+		Rest()
 		restarted = report.Changed && r.Restart
 	}
 }
