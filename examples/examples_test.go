@@ -37,6 +37,7 @@ var standIns = []struct {
 }{
 	{"debian:bookworm-slim", servers.DebianImage},
 	{"hashicorp/vault", vaultImage},
+	{"postgres:17", postgresImage},
 }
 
 // checks look at an example while it runs, beyond what its README shows. An
@@ -44,6 +45,7 @@ var standIns = []struct {
 var checks = map[string]func(*testing.T, *run){
 	"aws":             checkAWS,
 	"compose":         checkNothing,
+	"postgres":        checkPostgres,
 	"sops-docker-run": checkNothing,
 	"vault-approle":   checkVault,
 }

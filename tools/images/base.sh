@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: base.sh debian|postgres
+# Usage: base.sh debian|postgres|mariadb|nginx
 #
 # Makes an image for the container tests from Debian's packages, without any
 # registry, and prints its tag. The tag carries a hash of the recipe. What is
@@ -18,10 +18,13 @@ arch=$(dpkg --print-architecture)
 # What a test looks at, and nothing to build with.
 base_packages=procps,libcap2-bin,gosu,util-linux
 postgres_data=/var/lib/postgresql/data
+mariadb_data=/var/lib/mysql
 
 recipe() { { echo "$suite $arch"; cat "$@"; } | sha256sum | cut -c1-12; }
 debian_hash=$(recipe "$here/base.sh")
 postgres_hash=$(recipe "$here/base.sh" "$here/postgres/docker-entrypoint.sh")
+mariadb_hash=$(recipe "$here/base.sh" "$here/mariadb/docker-entrypoint.sh")
+nginx_hash=$(recipe "$here/base.sh")
 
 in_engine() { docker image inspect "$1" >/dev/null 2>&1; }
 
@@ -54,17 +57,18 @@ make_debian_tar() {
 	pack "$work/root" "$debian_tar"
 }
 
-postgres_tar=$cache/postgres-$postgres_hash.tar
-make_postgres_tar() {
-	[ -e "$postgres_tar" ] && return
+# install_packages NAME PACKAGE... makes $root: Debian with these on it.
+install_packages() {
+	local name=$1
+	shift
 	make_debian_tar
-	note "installing PostgreSQL"
-	local root=$work/postgres
+	note "installing $name"
+	root=$work/$name
 	mkdir "$root"
 	tar -C "$root" --numeric-owner -xf "$debian_tar"
 	cp --remove-destination -L /etc/resolv.conf "$root/etc/resolv.conf"
-	# The JIT and its LLVM are half of the size, perl's and libc's locales much
-	# of the rest; the server runs without them.
+	# PostgreSQL's JIT and its LLVM are half of its size, perl's and libc's
+	# locales much of the rest; the servers run without them.
 	cat >"$root/etc/dpkg/dpkg.cfg.d/small" <<-'END'
 		path-exclude=/usr/share/doc/*
 		path-exclude=/usr/share/man/*
@@ -85,13 +89,44 @@ make_postgres_tar() {
 	chmod 0755 "$root/usr/sbin/policy-rc.d"
 	{
 		chroot "$root" apt-get update -q
-		DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$root" apt-get install -q -y --no-install-recommends postgresql
-	} >"$work/log" 2>&1 || { tail -20 "$work/log" >&2; die "installing PostgreSQL failed"; }
+		DEBIAN_FRONTEND=noninteractive LC_ALL=C chroot "$root" apt-get install -q -y --no-install-recommends "$@"
+	} >"$work/log" 2>&1 || { tail -20 "$work/log" >&2; die "installing $name failed"; }
+}
+
+postgres_tar=$cache/postgres-$postgres_hash.tar
+make_postgres_tar() {
+	[ -e "$postgres_tar" ] && return
+	install_packages PostgreSQL postgresql
 	# One place for its commands, whatever the version.
 	ln -s "$(cd "$root" && echo usr/lib/postgresql/*/bin)" "$root/postgresql-bin"
 	chroot "$root" install -d -o postgres -g postgres -m 0700 "$postgres_data"
 	install -m 0755 "$here/postgres/docker-entrypoint.sh" "$root/usr/local/bin/docker-entrypoint.sh"
 	pack "$root" "$postgres_tar"
+}
+
+mariadb_tar=$cache/mariadb-$mariadb_hash.tar
+make_mariadb_tar() {
+	[ -e "$mariadb_tar" ] && return
+	# The core packages are the programs alone: the user, the directories and a
+	# database would come with mariadb-server, which listens on localhost only.
+	install_packages MariaDB mariadb-server-core mariadb-client-core
+	chroot "$root" groupadd --system mysql
+	chroot "$root" useradd --system --gid mysql --home-dir /nonexistent --shell /usr/sbin/nologin mysql
+	chroot "$root" install -d -o mysql -g mysql -m 0755 "$mariadb_data" /run/mysqld
+	install -m 0755 "$here/mariadb/docker-entrypoint.sh" "$root/usr/local/bin/docker-entrypoint.sh"
+	pack "$root" "$mariadb_tar"
+}
+
+nginx_tar=$cache/nginx-$nginx_hash.tar
+make_nginx_tar() {
+	[ -e "$nginx_tar" ] && return
+	# The official image has curl as well.
+	install_packages nginx nginx ca-certificates curl
+	rm "$root/etc/nginx/sites-enabled/default"
+	# An import keeps the links: the log is the container's.
+	ln -sf /dev/stdout "$root/var/log/nginx/access.log"
+	ln -sf /dev/stderr "$root/var/log/nginx/error.log"
+	pack "$root" "$nginx_tar"
 }
 
 # build TAG TAR MAKE CHANGE... imports what MAKE makes.
@@ -127,7 +162,17 @@ postgres)
 		--change 'EXPOSE 5432' \
 		--change 'ENTRYPOINT ["docker-entrypoint.sh"]' --change 'CMD ["postgres"]'
 	;;
+mariadb)
+	build "secret-init-test/mariadb:$mariadb_hash" "$mariadb_tar" make_mariadb_tar \
+		--change "ENV PATH=$path" --change 'EXPOSE 3306' \
+		--change 'ENTRYPOINT ["docker-entrypoint.sh"]' --change 'CMD ["mariadbd"]'
+	;;
+nginx)
+	build "secret-init-test/nginx:$nginx_hash" "$nginx_tar" make_nginx_tar \
+		--change "ENV PATH=$path" --change 'EXPOSE 80' \
+		--change 'CMD ["nginx", "-g", "daemon off;"]'
+	;;
 *)
-	die "usage: base.sh debian|postgres"
+	die "usage: base.sh debian|postgres|mariadb|nginx"
 	;;
 esac
