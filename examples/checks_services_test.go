@@ -3,6 +3,7 @@
 package examples
 
 import (
+	"net/url"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -51,5 +52,17 @@ func nowhere(t *testing.T, r *run, container, value string) {
 	c := servers.FindContainer(t, container)
 	if found := append(c.FindInProc(value), c.FindInExport(value)...); len(found) > 0 {
 		t.Errorf("the password is in %q", found)
+	}
+}
+
+// checkTemplates compares the file with what the template and the values make.
+func checkTemplates(t *testing.T, r *run) {
+	values := r.sopsValues(t)
+	got := r.must(t, `docker run --rm -v "$PWD/.cache/example-templates:/sops:ro" -e SOPS_AGE_KEY_FILE=/sops/key.txt \
+		-e DB_PASSWORD=sops:/sops/secrets.enc.yaml#db_password -e API_TOKEN=sops:/sops/secrets.enc.yaml#api_token \
+		example-templates cat /etc/app/app.ini`)
+	want := "[database]\nurl = postgres://app:" + url.QueryEscape(values["db_password"]) + "@db/app\n[payment]\ntoken = \"" + values["api_token"] + `"`
+	if got != want {
+		t.Errorf("app.ini is %q, and not %q", got, want)
 	}
 }

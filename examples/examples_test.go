@@ -47,6 +47,7 @@ var checks = map[string]func(*testing.T, *run){
 	"compose":         checkNothing,
 	"postgres":        checkPostgres,
 	"sops-docker-run": checkNothing,
+	"templates":       checkTemplates,
 	"vault-approle":   checkVault,
 }
 
