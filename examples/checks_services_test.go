@@ -3,8 +3,11 @@
 package examples
 
 import (
+	"encoding/json"
 	"net/url"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,17 +44,17 @@ func removedAfter(t *testing.T, r *run, container, text string) {
 // its files, and not with any of its processes.
 func nowhere(t *testing.T, r *run, container, value string) {
 	t.Helper()
-	if len(value) != 24 {
-		t.Fatalf("the password has %d bytes", len(value))
+	if len(value) < 24 {
+		t.Fatalf("the secret has %d bytes", len(value))
 	}
 	for _, script := range []string{"docker inspect " + container, "docker logs " + container + " 2>&1"} {
 		if strings.Contains(r.must(t, script), value) {
-			t.Errorf("the password is in the output of %s", script)
+			t.Errorf("the secret is in the output of %s", script)
 		}
 	}
 	c := servers.FindContainer(t, container)
 	if found := append(c.FindInProc(value), c.FindInExport(value)...); len(found) > 0 {
-		t.Errorf("the password is in %q", found)
+		t.Errorf("the secret is in %q", found)
 	}
 }
 
@@ -65,4 +68,36 @@ func checkTemplates(t *testing.T, r *run) {
 	if got != want {
 		t.Errorf("app.ini is %q, and not %q", got, want)
 	}
+}
+
+// checkPKI: the certificates that were shown are different ones, and Vault has
+// issued no second one beside each, of which the key could be.
+func checkPKI(t *testing.T, r *run) {
+	shown := regexp.MustCompile(`(?m)^certificate ([0-9a-f]{32,})$`).FindAllStringSubmatch(r.output, -1)
+	serials := map[string]bool{}
+	for _, match := range shown {
+		serials[match[1]] = true
+	}
+	if len(shown) < 2 || len(serials) != len(shown) {
+		t.Errorf("these certificates were shown: %q", shown)
+	}
+	var issued []string
+	listed := r.must(t, "docker exec -e VAULT_ADDR=http://127.0.0.1:8200 -e VAULT_TOKEN=throw-away example-pki-vault vault list -format=json pki/certs")
+	if err := json.Unmarshal([]byte(strings.ReplaceAll(listed, ":", "")), &issued); err != nil {
+		t.Fatalf("%v:\n%s", err, listed)
+	}
+	for serial := range serials {
+		if !slices.Contains(issued, serial) {
+			t.Errorf("Vault has not issued %s:\n%s", serial, listed)
+		}
+	}
+	// The authority's own is in the list, and nginx may have got another since.
+	if n := len(issued) - 1; n < len(serials) || n > len(serials)+1 {
+		t.Errorf("%d certificates were shown, and Vault has issued %d:\n%s", len(serials), n, listed)
+	}
+	if out, err := command(t.Context(), r.env, "docker exec --user nobody example-pki-nginx cat /run/secrets/web.key"); err == nil || !strings.Contains(out, "Permission denied") {
+		t.Errorf("nobody can read the key, or it is not there: %v", err)
+	}
+	key := strings.Split(r.must(t, "docker exec example-pki-nginx cat /run/secrets/web.key"), "\n")
+	nowhere(t, r, "example-pki-nginx", key[len(key)/2])
 }

@@ -37,6 +37,7 @@ var standIns = []struct {
 }{
 	{"debian:bookworm-slim", servers.DebianImage},
 	{"hashicorp/vault", vaultImage},
+	{"nginx:1.28", servers.NginxImage},
 	{"postgres:17", postgresImage},
 }
 
@@ -45,6 +46,7 @@ var standIns = []struct {
 var checks = map[string]func(*testing.T, *run){
 	"aws":             checkAWS,
 	"compose":         checkNothing,
+	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"sops-docker-run": checkNothing,
 	"templates":       checkTemplates,

@@ -30,6 +30,21 @@ func PostgresImage(tb testing.TB) string {
 	return baseImage(tb, "postgres")
 }
 
+// MariaDBImage is the tag of an image with Debian's MariaDB on top of
+// DebianImage, and an entry script that sets root's password as the official
+// image's does, with a temporary server. It is kept for later runs.
+func MariaDBImage(tb testing.TB) string {
+	tb.Helper()
+	return baseImage(tb, "mariadb")
+}
+
+// NginxImage is the tag of an image with Debian's nginx, and curl, on top of
+// DebianImage. It is kept for later runs.
+func NginxImage(tb testing.TB) string {
+	tb.Helper()
+	return baseImage(tb, "nginx")
+}
+
 func baseImage(tb testing.TB, which string) string {
 	tb.Helper()
 	script := filepath.Join(Root(), "tools", "images", "base.sh")
