@@ -3,6 +3,7 @@
 package examples
 
 import (
+	"context"
 	"encoding/json"
 	"net/url"
 	"path/filepath"
@@ -56,6 +57,30 @@ func nowhere(t *testing.T, r *run, container, value string) {
 	if found := append(c.FindInProc(value), c.FindInExport(value)...); len(found) > 0 {
 		t.Errorf("the secret is in %q", found)
 	}
+}
+
+// checkRemoveReady: nothing is left when the file has gone, and the same is so
+// after a restart, when the file of the probe is there from before.
+func checkRemoveReady(t *testing.T, r *run) {
+	c := servers.FindContainer(t, r.must(t, `docker run -d --name example-remove-ready -v "$PWD/.cache/example-remove-ready:/sops:ro" \
+		-e SOPS_AGE_KEY_FILE=/sops/key.txt -e SECRET_INIT_LOG_LEVEL=info \
+		-e DB_PASSWORD=sops:/sops/secrets.enc.yaml#db_password \
+		example-remove-ready sh -c 'test -s "$DB_PASSWORD_FILE" && touch /run/app/ready && exec sleep 60'`))
+	t.Cleanup(func() {
+		if out, err := command(context.Background(), r.env, "docker rm -f -v "+c.ID); err != nil {
+			t.Errorf("docker rm: %v\n%s", err, out)
+		}
+	})
+	for starts := 1; starts <= 2; starts++ {
+		if starts > 1 {
+			c.Restart()
+		}
+		c.WaitLog("secret files removed", starts)
+		if left := c.MustExec("0", "sh", "-c", "find /run/secrets /dev/shm -mindepth 1 2>/dev/null; true"); left != "" || !c.Running() {
+			t.Errorf("start %d: this is left: %q", starts, left)
+		}
+	}
+	nowhere(t, r, "example-remove-ready", r.sopsValues(t)["db_password"])
 }
 
 // checkTemplates compares the file with what the template and the values make.

@@ -48,6 +48,7 @@ var checks = map[string]func(*testing.T, *run){
 	"compose":         checkNothing,
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
+	"remove-ready":    checkRemoveReady,
 	"sops-docker-run": checkNothing,
 	"templates":       checkTemplates,
 	"vault-approle":   checkVault,
