@@ -29,6 +29,12 @@ func checkPostgres(t *testing.T, r *run) {
 	nowhere(t, r, "example-postgres", r.sopsValues(t)["db_password"])
 }
 
+// checkMariaDB looks for the same as checkPostgres.
+func checkMariaDB(t *testing.T, r *run) {
+	removedAfter(t, r, "example-mariadb", "MariaDB init process done")
+	nowhere(t, r, "example-mariadb", r.sopsValues(t)["db_password"])
+}
+
 // removedAfter: of two starts, the first said text, the end of what it does
 // once, before the files were removed.
 func removedAfter(t *testing.T, r *run, container, text string) {

@@ -37,6 +37,7 @@ var standIns = []struct {
 }{
 	{"debian:bookworm-slim", servers.DebianImage},
 	{"hashicorp/vault", vaultImage},
+	{"mariadb:11", servers.MariaDBImage},
 	{"nginx:1.28", servers.NginxImage},
 	{"postgres:17", postgresImage},
 }
@@ -46,6 +47,7 @@ var standIns = []struct {
 var checks = map[string]func(*testing.T, *run){
 	"aws":             checkAWS,
 	"compose":         checkNothing,
+	"mariadb":         checkMariaDB,
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"remove-ready":    checkRemoveReady,

@@ -15,7 +15,7 @@ login() { inside 'psql -h "$(hostname)" -U postgres -W -Atc "SELECT '\''logged i
 tries=0
 until inside 'pg_isready -q -h "$(hostname)" && [ -z "$(ls -A /run/secrets 2>/dev/null)" ]'; do
 	tries=$((tries + 1))
-	[ $tries -lt 60 ] || { docker logs example-postgres >&2; exit 69; }
+	[ $tries -lt 60 ] || { docker logs --tail 20 example-postgres >&2; exit 69; }
 	sleep 0.5
 done
 SOPS_AGE_KEY_FILE=$folder/key.txt sops decrypt --extract '["db_password"]' "$folder/secrets.enc.yaml" | login 2>/dev/null

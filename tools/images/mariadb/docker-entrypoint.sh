@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Starts MariaDB in the manner of the official image: at the first start it
-# makes the database and has a temporary server, on the unix socket alone, set
-# root's password from MARIADB_ROOT_PASSWORD_FILE (or MARIADB_ROOT_PASSWORD);
-# then it becomes the server. Unlike the official one it never exports the
-# password that it reads.
-set -euo pipefail
+# Starts MariaDB as the official image does: root's password is read by a
+# function that exports it, and exported again under its older name, once as root
+# and once more as mysql. At the first start a temporary server, on the unix socket
+# alone, gives it to the two users called root. That one is there for two seconds
+# more, so that a probe which takes it for the real one has the time to do so.
+set -Eeuo pipefail
 
 note() { echo "[Note] [Entrypoint]: $*"; }
 die() { echo "[ERROR] [Entrypoint]: $*" >&2; exit 1; }
@@ -12,41 +12,53 @@ die() { echo "[ERROR] [Entrypoint]: $*" >&2; exit 1; }
 data=/var/lib/mysql
 socket=/run/mysqld/mysqld.sock
 
-# Options alone are the server's.
-if [ $# -eq 0 ] || [ "${1#-}" != "$1" ]; then
-	set -- mariadbd "$@"
-fi
-if [ "$1" != mariadbd ] && [ "$1" != mysqld ]; then
-	exec "$@"
-fi
+# The exports and the unset are written as in the official image: the example's
+# Dockerfile rewrites them.
+file_env() {
+	local var=$1 fileVar=$1_FILE val=
+	[ -z "${!var:-}" ] || [ -z "${!fileVar:-}" ] || die "$var and $fileVar exclude each other"
+	if [ -n "${!var:-}" ]; then
+		val=${!var}
+	elif [ -n "${!fileVar:-}" ]; then
+		val=$(<"${!fileVar}")
+	fi
+	export "$var"="$val"
+	unset "$fileVar"
+}
+older_name() {
+	local var=$1 maria=$2
+	export "$var"="${!maria}"
+}
 
-if [ "$(id -u)" = 0 ]; then
-	note "Switching to dedicated user 'mysql'"
-	mkdir -p "$data" "${socket%/*}"
-	chown mysql:mysql "$data" "${socket%/*}"
-	exec gosu mysql "$0" "$@"
-fi
-
-# The statement that sets the password, for the client's standard input: an
-# argument could be read by others.
-root_sql() {
+# The statements go to the client's standard input: an argument could be read
+# by others.
+statements() {
 	local quoted=${1//\\/\\\\}
 	quoted=${quoted//\'/\\\'}
-	printf "%s\n" \
+	printf '%s\n' \
 		"ALTER USER root@localhost IDENTIFIED BY '$quoted';" \
 		"CREATE USER root@'%' IDENTIFIED BY '$quoted';" \
 		"GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;"
 }
 
+if [ "${1:-}" != mariadbd ]; then
+	exec "$@"
+fi
+
+file_env MARIADB_ROOT_PASSWORD
+older_name MYSQL_ROOT_PASSWORD MARIADB_ROOT_PASSWORD
+if [ "$(id -u)" = 0 ]; then
+	mkdir -p "$data" "${socket%/*}"
+	chown mysql:mysql "$data" "${socket%/*}"
+	note "Switching to dedicated user 'mysql'"
+	exec gosu mysql "$0" "$@"
+fi
+
 if [ ! -d "$data/mysql" ]; then
-	if [ -n "${MARIADB_ROOT_PASSWORD_FILE:-}" ]; then
-		[ -z "${MARIADB_ROOT_PASSWORD:-}" ] || die "MARIADB_ROOT_PASSWORD and MARIADB_ROOT_PASSWORD_FILE exclude each other"
-		[ -r "$MARIADB_ROOT_PASSWORD_FILE" ] || die "$(id -un) cannot read MARIADB_ROOT_PASSWORD_FILE, $MARIADB_ROOT_PASSWORD_FILE"
-	fi
-	[ -n "${MARIADB_ROOT_PASSWORD_FILE:-}${MARIADB_ROOT_PASSWORD:-}" ] ||
-		die "set MARIADB_ROOT_PASSWORD_FILE to a file that holds root's password"
+	[ -n "$MARIADB_ROOT_PASSWORD" ] || die "set MARIADB_ROOT_PASSWORD_FILE to a file that holds root's password"
 	note "Initializing database files"
-	mariadb-install-db --datadir="$data" --auth-root-authentication-method=normal --skip-test-db --skip-log-bin >/dev/null
+	# The last option leaves out a root without a password, of this host name.
+	mariadb-install-db --datadir="$data" --auth-root-authentication-method=normal --skip-test-db --cross-bootstrap >/dev/null
 	note "Starting temporary server"
 	"$@" --skip-networking --socket="$socket" --datadir="$data" &
 	server=$!
@@ -56,10 +68,8 @@ if [ ! -d "$data/mysql" ]; then
 		sleep 0.1
 	done
 	note "Temporary server started."
-	# Read as late as that, so that a file which has gone too early is noticed.
-	password=${MARIADB_ROOT_PASSWORD:-$(<"$MARIADB_ROOT_PASSWORD_FILE")}
-	root_sql "$password" | mariadb --no-defaults --socket="$socket" -uroot
-	unset password
+	statements "$MARIADB_ROOT_PASSWORD" | mariadb --no-defaults --socket="$socket" -uroot
+	sleep 2
 	note "Stopping temporary server"
 	kill $server
 	wait $server

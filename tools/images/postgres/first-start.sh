@@ -8,8 +8,8 @@ set -Eeuo pipefail
 
 die() { echo "docker-entrypoint.sh: $*" >&2; exit 1; }
 
-# The name, the export and the unset are those of the official images: the
-# example's Dockerfile rewrites them.
+# The export and the unset are written as in the official image: the example's
+# Dockerfile rewrites them.
 file_env() {
 	local var=$1 fileVar=$1_FILE val=
 	[ -z "${!var:-}" ] || [ -z "${!fileVar:-}" ] || die "$var and $fileVar exclude each other"
@@ -34,9 +34,11 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
 	[ -n "$POSTGRES_PASSWORD" ] || die "set POSTGRES_PASSWORD_FILE to a file that holds the superuser's password"
 	initdb --username=postgres --encoding=UTF8 --locale=C.UTF-8 --pwfile=<(printf '%s\n' "$POSTGRES_PASSWORD")
 	echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
+	export PGPASSWORD=$POSTGRES_PASSWORD
 	NOTIFY_SOCKET='' pg_ctl -D "$PGDATA" -o "-c listen_addresses='' -p 5432" -w start
 	sleep 2
 	pg_ctl -D "$PGDATA" -m fast -w stop
+	unset PGPASSWORD
 	echo "PostgreSQL init process complete; ready for start up."
 fi
 
