@@ -40,6 +40,7 @@ var standIns = []struct {
 	{"mariadb:11", servers.MariaDBImage},
 	{"nginx:1.28", servers.NginxImage},
 	{"postgres:17", postgresImage},
+	{"secret-init", secretInitImage},
 }
 
 // checks look at an example while it runs, beyond what its README shows. An
@@ -51,6 +52,8 @@ var checks = map[string]func(*testing.T, *run){
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"remove-ready":    checkRemoveReady,
+	"nonroot":         checkNonroot,
+	"scratch":         checkScratch,
 	"sops-docker-run": checkNothing,
 	"templates":       checkTemplates,
 	"vault-approle":   checkVault,

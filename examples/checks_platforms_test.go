@@ -1,0 +1,64 @@
+//go:build integration
+
+package examples
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"secret-init/tools/servers"
+)
+
+// secretInitImage is what make image makes: secret-init alone.
+func secretInitImage(tb testing.TB) string {
+	return servers.BuildImage(tb, "FROM scratch\nCOPY secret-init /secret-init\nENTRYPOINT [\"/secret-init\"]\n",
+		map[string]string{"secret-init": servers.Root() + "/bin/secret-init"})
+}
+
+// checkScratch starts the container as the README says it starts, too.
+func checkScratch(t *testing.T, r *run) {
+	onlyFiles(t, r, "example-scratch")
+	if err := os.Chmod(r.folder+"/key.txt", 0o444); err != nil {
+		t.Fatal(err)
+	}
+	out := r.must(t, strings.Replace(r.last(), "docker run", "docker run --user 10001:10001", 1))
+	if !strings.Contains(out, "pid 1 runs as uid 10001") || !strings.Contains(out, "owner 10001:10001  on tmpfs") {
+		t.Errorf("started as 10001:10001:\n%s", out)
+	}
+}
+
+// checkNonroot looks for what the README says of the image, and starts the
+// container again: the token in docker inspect has to be used up.
+func checkNonroot(t *testing.T, r *run) {
+	onlyFiles(t, r, "example-nonroot")
+	if user := r.must(t, "docker image inspect -f '{{.Config.User}}' example-nonroot"); user != "65532:65532" {
+		t.Errorf("the image's user is %q", user)
+	}
+	out, err := command(t.Context(), r.env, r.last())
+	if exitCode(err) != 77 || !strings.Contains(out, "wrapping token") {
+		t.Errorf("with the used wrapping token: %v\n%s", err, out)
+	}
+	password := r.must(t, "docker exec -e VAULT_ADDR=http://127.0.0.1:8200 -e VAULT_TOKEN=throw-away example-nonroot-vault vault kv get -field=password secret/db")
+	if len(password) != 24 || strings.Contains(r.output+out, password) {
+		t.Errorf("the password is in the output, or is none: it has %d bytes\n%s", len(password), r.output)
+	}
+}
+
+// onlyFiles fails if there is more in an image than secret-init and the
+// program, or if its secret-init is not the one that is tested.
+func onlyFiles(t *testing.T, r *run, image string) {
+	t.Helper()
+	// The engine's own mount points are left out.
+	files := strings.Fields(r.must(t, `id=$(docker create `+image+`)
+docker export "$id" | tar -t | grep -vE '^(\.dockerenv$|dev/|etc/|proc/|sys/)'
+docker rm "$id" >/dev/null`))
+	slices.Sort(files)
+	if !slices.Equal(files, []string{"app", "secret-init"}) {
+		t.Errorf("%s has the files %q", image, files)
+	}
+	r.must(t, `id=$(docker create `+image+`)
+if ! docker cp "$id:/secret-init" - | tar -xO | cmp - bin/secret-init; then echo "the image secret-init is an older one: make image"; false; fi
+docker rm "$id"`)
+}
