@@ -3,7 +3,9 @@
 package examples
 
 import (
+	"bytes"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -61,4 +63,33 @@ docker rm "$id" >/dev/null`))
 	r.must(t, `id=$(docker create `+image+`)
 if ! docker cp "$id:/secret-init" - | tar -xO | cmp - bin/secret-init; then echo "the image secret-init is an older one: make image"; false; fi
 docker rm "$id"`)
+}
+
+// checkKubernetes looks at the stand-in: it has to refuse what the API server
+// refuses, and what it cannot take over.
+func checkKubernetes(t *testing.T, r *run) {
+	manifest, err := os.ReadFile("kubernetes/pod.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, faulty := range []struct{ from, to, says string }{
+		{"readOnlyRootFilesystem:", "readOnlyRootFileSystem:", `unknown field "spec.containers[0].securityContext.readOnlyRootFileSystem"`},
+		{"runAsUser: 10001", "runAsUser: app", "cannot unmarshal string"},
+		{"medium: Memory", "medium: Memory\n        medium: Memory", `key "medium" already set`},
+		{"restartPolicy: Never", "restartPolicy: Never\n  hostIPC: true", "HostIPC is nothing that Docker can stand in for"},
+	} {
+		path := filepath.Join(t.TempDir(), "pod.yaml")
+		if err := os.WriteFile(path, bytes.ReplaceAll(manifest, []byte(faulty.from), []byte(faulty.to)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		script := strings.Replace(r.last(), "$PWD/examples/kubernetes/pod.yaml", path, 1)
+		out, err := command(t.Context(), r.env, script)
+		if exitCode(err) != 1 || !strings.Contains(out, faulty.says) || strings.Contains(out, "pid 1") {
+			t.Errorf("with %q: %v\n%s", faulty.to, err, out)
+		}
+	}
+	password := r.must(t, "docker exec -e VAULT_ADDR=http://127.0.0.1:8200 -e VAULT_TOKEN=throw-away example-kubernetes-vault vault kv get -field=password secret/db")
+	if len(password) != 24 || strings.Contains(r.output, password) {
+		t.Errorf("the password is in the output, or is none: it has %d bytes\n%s", len(password), r.output)
+	}
 }

@@ -52,6 +52,7 @@ var checks = map[string]func(*testing.T, *run){
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"remove-ready":    checkRemoveReady,
+	"kubernetes":      checkKubernetes,
 	"nonroot":         checkNonroot,
 	"scratch":         checkScratch,
 	"sops-docker-run": checkNothing,
