@@ -93,3 +93,32 @@ func checkKubernetes(t *testing.T, r *run) {
 		t.Errorf("the password is in the output, or is none: it has %d bytes\n%s", len(password), r.output)
 	}
 }
+
+// checkECS holds the definitions against AWS's model: a field or a type that is
+// not in it has to be refused, or registering them would prove nothing. The
+// policy of the role is held against moto's grammar of policies.
+func checkECS(t *testing.T, r *run) {
+	for _, faulty := range []struct{ file, from, to, says string }{
+		{"ec2.json", "readonlyRootFilesystem", "readOnlyRootFilesystem", `Unknown parameter in containerDefinitions[0]: "readOnlyRootFilesystem"`},
+		{"ec2.json", `"size": 1`, `"size": "1"`, "Invalid type for parameter containerDefinitions[0].linuxParameters.tmpfs[0].size"},
+		{"fargate.json", `"stopTimeout": 30`, `"stopTimeout": "30s"`, "Invalid type for parameter containerDefinitions[0].stopTimeout"},
+	} {
+		definition, err := os.ReadFile("ecs/" + faulty.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "task.json")
+		if err := os.WriteFile(path, bytes.Replace(definition, []byte(faulty.from), []byte(faulty.to), 1), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		out, err := command(t.Context(), r.env, "aws ecs register-task-definition --cli-input-json file://"+path)
+		if err == nil || !strings.Contains(out, faulty.says) {
+			t.Errorf("%s with %s: %v\n%s", faulty.file, faulty.to, err, out)
+		}
+	}
+	r.must(t, "aws iam create-policy --policy-name example-ecs --policy-document file://examples/ecs/task-role.json")
+	password := r.must(t, "aws secretsmanager get-secret-value --secret-id example-ecs/db --query SecretString --output text")
+	if len(password) < 24 || strings.Contains(r.output, strings.Split(password, `"`)[3]) {
+		t.Errorf("the password is in the output, or is none:\n%s", r.output)
+	}
+}

@@ -52,6 +52,7 @@ var checks = map[string]func(*testing.T, *run){
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"remove-ready":    checkRemoveReady,
+	"ecs":             checkECS,
 	"kubernetes":      checkKubernetes,
 	"nonroot":         checkNonroot,
 	"scratch":         checkScratch,
@@ -64,6 +65,7 @@ var checks = map[string]func(*testing.T, *run){
 // need of a machine.
 var setups = map[string]func(*testing.T) []string{
 	"aws": motoEnv,
+	"ecs": motoEnv,
 }
 
 const (
