@@ -4,6 +4,7 @@ package examples
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -120,5 +121,53 @@ func checkECS(t *testing.T, r *run) {
 	password := r.must(t, "aws secretsmanager get-secret-value --secret-id example-ecs/db --query SecretString --output text")
 	if len(password) < 24 || strings.Contains(r.output, strings.Split(password, `"`)[3]) {
 		t.Errorf("the password is in the output, or is none:\n%s", r.output)
+	}
+}
+
+// swarmAsBefore sees to it that the example leaves this engine's swarm, or that
+// it is in none, as it was.
+func swarmAsBefore(t *testing.T) []string {
+	before := swarm(t)
+	t.Cleanup(func() {
+		if after := swarm(t); after != before {
+			t.Errorf("the engine's swarm was %q, and is %q", before, after)
+		}
+	})
+	return nil
+}
+
+func swarm(t *testing.T) string {
+	t.Helper()
+	// t.Context has ended when a cleanup runs.
+	out, err := command(context.Background(), os.Environ(), "docker info --format '{{.Swarm.LocalNodeState}} {{with .Swarm.Cluster}}{{.ID}}{{end}}'")
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// checkSwarm tries to make leave.sh end a swarm that is another's.
+func checkSwarm(t *testing.T, r *run) {
+	before := swarm(t)
+	r.must(t, "docker stack rm example-swarm")
+	stays := func(why string) {
+		t.Helper()
+		if out := r.must(t, "examples/swarm/leave.sh"); out != "leave.sh: "+why+": it stays" || swarm(t) != before {
+			t.Errorf("the swarm was %q and is %q:\n%s", before, swarm(t), out)
+		}
+	}
+	mark := r.folder + "/made-swarm"
+	if _, err := os.Stat(mark); err != nil {
+		// This engine was in a swarm before the example came.
+		stays("the swarm is not the example's")
+		return
+	}
+	stays("something else is in the swarm")
+	if err := os.Rename(mark, mark+".away"); err != nil {
+		t.Fatal(err)
+	}
+	stays("the swarm is not the example's")
+	if err := os.Rename(mark+".away", mark); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -58,14 +58,16 @@ var checks = map[string]func(*testing.T, *run){
 	"scratch":         checkScratch,
 	"sops-docker-run": checkNothing,
 	"templates":       checkTemplates,
+	"swarm":           checkSwarm,
 	"vault-approle":   checkVault,
 }
 
 // setups come before an example's commands, and give the variables that those
 // need of a machine.
 var setups = map[string]func(*testing.T) []string{
-	"aws": motoEnv,
-	"ecs": motoEnv,
+	"aws":   motoEnv,
+	"ecs":   motoEnv,
+	"swarm": swarmAsBefore,
 }
 
 const (
