@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -170,4 +171,70 @@ func checkSwarm(t *testing.T, r *run) {
 	if err := os.Rename(mark+".away", mark); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestDockerfile builds Dockerfile.example with each of the two builders, and
+// starts what came of it as root and as somebody else.
+func TestDockerfile(t *testing.T) {
+	lock(t)
+	env := environment(t)
+	standIn(t, "debian:bookworm-slim", servers.DebianImage)
+	for name, builder := range map[string]struct {
+		variable string
+		buildKit bool
+	}{
+		"classic":  {"DOCKER_BUILDKIT=0", false},
+		"BuildKit": {"DOCKER_BUILDKIT=1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &run{env: env}
+			images := map[string]string{}
+			for _, stage := range []string{"secret-init", "app"} {
+				image := "example-" + strings.ToLower(name) + "-" + stage
+				images[stage] = image
+				build(t, env, builder.variable, "build -q -f Dockerfile.example --target "+stage+" -t "+image+" .")
+				t.Cleanup(func() {
+					if out, err := command(context.Background(), env, "docker rmi "+image); err != nil {
+						t.Errorf("docker rmi: %v\n%s", err, out)
+					}
+				})
+				if by := r.must(t, "docker history --format '{{.Comment}}' "+image); strings.Contains(by, "buildkit") != builder.buildKit {
+					t.Errorf("%s was not built by %s:\n%s", image, name, by)
+				}
+			}
+			alone := r.must(t, "docker run --rm "+images["secret-init"]+" version")
+			if own := r.must(t, "bin/secret-init version"); alone != own {
+				t.Errorf("the image of secret-init alone is %q, not %q", alone, own)
+			}
+			for _, flags := range []string{"", "--user 10001:10001 --read-only --cap-drop ALL"} {
+				status := r.must(t, "docker run --rm "+flags+" "+images["app"]+" grep -E '^(Uid|Gid|Groups|CapBnd|NoNewPrivs):' /proc/self/status")
+				const want = "Uid: 10001 10001 10001 10001 Gid: 10001 10001 10001 10001 Groups: 10001 CapBnd: 0000000000000000 NoNewPrivs: 1"
+				if got := strings.Join(strings.Fields(status), " "); got != want {
+					t.Errorf("started with %q the command is\n%s", flags, got)
+				}
+			}
+		})
+	}
+}
+
+// build runs docker build with the first client on PATH that has the builder:
+// Docker's own client finds BuildKit in a plug-in, Debian's 20.10 brings it.
+func build(t *testing.T, env []string, builder, arguments string) {
+	t.Helper()
+	var said string
+	for _, folder := range filepath.SplitList(os.Getenv("PATH")) {
+		client := filepath.Join(folder, "docker")
+		if _, err := exec.LookPath(client); err != nil {
+			continue
+		}
+		out, err := command(t.Context(), env, builder+" "+client+" "+arguments)
+		if err == nil {
+			return
+		}
+		said += client + ": " + out
+		if !strings.Contains(out, "buildx component is missing") {
+			break
+		}
+	}
+	t.Fatalf("docker %s with %s (for BuildKit install docker-buildx):\n%s", arguments, builder, said)
 }
