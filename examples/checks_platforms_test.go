@@ -125,52 +125,72 @@ func checkECS(t *testing.T, r *run) {
 	}
 }
 
-// swarmAsBefore sees to it that the example leaves this engine's swarm, or that
-// it is in none, as it was.
-func swarmAsBefore(t *testing.T) []string {
-	before := swarm(t)
+// swarmEngine starts an engine for the Swarm example alone. One that leaves a
+// swarm forgets the names of all containers that run, which other tests, and
+// the user of this machine, go by. It has its own network and processes, and
+// so no port or bridge of a swarm that the machine itself is in.
+func swarmEngine(t *testing.T) []string {
+	folder := t.TempDir()
+	own := []string{"DOCKER_CONTEXT=", "DOCKER_HOST=unix://" + filepath.Join(folder, "socket")}
+	settings := filepath.Join(folder, "daemon.json")
+	if err := os.WriteFile(settings, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	driver, err := command(t.Context(), os.Environ(), "docker info --format '{{.Driver}}'")
+	if err != nil {
+		t.Fatalf("docker info: %v\n%s", err, driver)
+	}
+	servers.Start(t, exec.Command("unshare", "--net", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child",
+		"sh", "-ec", `ip link set lo up; exec dockerd "$@"`, "sh", "--config-file", settings,
+		"--storage-driver", strings.TrimSpace(driver), "--host", "unix://"+filepath.Join(folder, "socket"),
+		"--data-root", filepath.Join(folder, "data"), "--exec-root", filepath.Join(folder, "exec"), "--pidfile", filepath.Join(folder, "pid")))
+	env := append(os.Environ(), own...)
+	servers.WaitFor(t, "an engine", func(ctx context.Context) bool {
+		_, err := command(ctx, env, "docker ps")
+		return err == nil
+	})
+	if out, err := command(t.Context(), env, "DOCKER_HOST="+os.Getenv("DOCKER_HOST")+" docker save debian:bookworm-slim | docker load"); err != nil {
+		t.Fatalf("docker load: %v\n%s", err, out)
+	}
 	t.Cleanup(func() {
-		if after := swarm(t); after != before {
-			t.Errorf("the engine's swarm was %q, and is %q", before, after)
+		if state := swarm(t, env); state != "inactive" {
+			t.Errorf("after the example the engine's swarm is %q", state)
 		}
 	})
-	return nil
+	return own
 }
 
-func swarm(t *testing.T) string {
+func swarm(t *testing.T, env []string) string {
 	t.Helper()
 	// t.Context has ended when a cleanup runs.
-	out, err := command(context.Background(), os.Environ(), "docker info --format '{{.Swarm.LocalNodeState}} {{with .Swarm.Cluster}}{{.ID}}{{end}}'")
+	out, err := command(context.Background(), env, "docker info --format '{{.Swarm.LocalNodeState}} {{with .Swarm.Cluster}}{{.ID}}{{end}}'")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return strings.TrimSpace(out)
 }
 
-// checkSwarm tries to make leave.sh end a swarm that is another's.
+// checkSwarm tries to make leave.sh end a swarm that is in use, or another's.
 func checkSwarm(t *testing.T, r *run) {
-	before := swarm(t)
+	before := swarm(t, r.env)
 	r.must(t, "docker stack rm example-swarm")
 	stays := func(why string) {
 		t.Helper()
-		if out := r.must(t, "examples/swarm/leave.sh"); out != "leave.sh: "+why+": it stays" || swarm(t) != before {
-			t.Errorf("the swarm was %q and is %q:\n%s", before, swarm(t), out)
+		if out := r.must(t, "examples/swarm/leave.sh"); out != "leave.sh: "+why+": it stays" || swarm(t, r.env) != before {
+			t.Errorf("the swarm was %q and is %q:\n%s", before, swarm(t, r.env), out)
 		}
 	}
-	mark := r.folder + "/made-swarm"
-	if _, err := os.Stat(mark); err != nil {
-		// This engine was in a swarm before the example came.
-		stays("the swarm is not the example's")
-		return
-	}
 	stays("something else is in the swarm")
+	r.must(t, "docker run -d --name example-swarm-other --entrypoint sleep example-swarm 60; docker secret rm example-swarm-age-key example-swarm-db-password")
+	stays("containers are running, which would lose one another's names")
+	r.must(t, "docker rm -f example-swarm-other")
+	mark := r.folder + "/made-swarm"
 	if err := os.Rename(mark, mark+".away"); err != nil {
 		t.Fatal(err)
 	}
 	stays("the swarm is not the example's")
-	if err := os.Rename(mark+".away", mark); err != nil {
-		t.Fatal(err)
-	}
+	// What the README removes has to be there.
+	r.must(t, "mv "+mark+".away "+mark+"; for name in age-key db-password; do echo none | docker secret create example-swarm-$name -; done")
 }
 
 // TestDockerfile builds Dockerfile.example with each of the two builders, and

@@ -67,7 +67,7 @@ var checks = map[string]func(*testing.T, *run){
 var setups = map[string]func(*testing.T) []string{
 	"aws":   motoEnv,
 	"ecs":   motoEnv,
-	"swarm": swarmAsBefore,
+	"swarm": swarmEngine,
 }
 
 const (

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Waits until the stack is gone, and ends the swarm, but only one that setup.sh
-# has made, and that nobody has put anything else into since.
+# has made, and that nobody has put anything else into since. An engine that
+# leaves a swarm forgets the names of the containers that run in networks of
+# their own, until they are started again: so not while there are any.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 folder=$top/.cache/example-swarm
@@ -15,6 +17,8 @@ if [ "$(docker info --format '{{with .Swarm.Cluster}}{{.ID}}{{end}}')" != "$(cat
 	echo "leave.sh: the swarm is not the example's: it stays"
 elif [ -n "$(docker service ls --quiet)$(docker secret ls --quiet)$(docker config ls --quiet)" ]; then
 	echo "leave.sh: something else is in the swarm: it stays"
+elif [ -n "$(docker ps --quiet)" ]; then
+	echo "leave.sh: containers are running, which would lose one another's names: it stays"
 else
 	docker swarm leave --force
 	[ ! -e "$folder/made-bridge" ] || docker network rm docker_gwbridge >/dev/null
