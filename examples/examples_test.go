@@ -48,17 +48,17 @@ var standIns = []struct {
 var checks = map[string]func(*testing.T, *run){
 	"aws":             checkAWS,
 	"compose":         checkNothing,
+	"ecs":             checkECS,
+	"kubernetes":      checkKubernetes,
 	"mariadb":         checkMariaDB,
+	"nonroot":         checkNonroot,
 	"pki-nginx":       checkPKI,
 	"postgres":        checkPostgres,
 	"remove-ready":    checkRemoveReady,
-	"ecs":             checkECS,
-	"kubernetes":      checkKubernetes,
-	"nonroot":         checkNonroot,
 	"scratch":         checkScratch,
 	"sops-docker-run": checkNothing,
-	"templates":       checkTemplates,
 	"swarm":           checkSwarm,
+	"templates":       checkTemplates,
 	"vault-approle":   checkVault,
 }
 
