@@ -78,6 +78,7 @@ func checkKubernetes(t *testing.T, r *run) {
 		{"readOnlyRootFilesystem:", "readOnlyRootFileSystem:", `unknown field "spec.containers[0].securityContext.readOnlyRootFileSystem"`},
 		{"runAsUser: 10001", "runAsUser: app", "cannot unmarshal string"},
 		{"medium: Memory", "medium: Memory\n        medium: Memory", `key "medium" already set`},
+		{"audience: vault", "audience: api", `is for ["vault"]`},
 		{"restartPolicy: Never", "restartPolicy: Never\n  hostIPC: true", "HostIPC is nothing that Docker can stand in for"},
 	} {
 		path := filepath.Join(t.TempDir(), "pod.yaml")

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,7 +35,7 @@ func translate(pod *corev1.Pod, folder, network string) ([][]string, error) {
 	}
 	volumes := map[string]volume{}
 	for _, v := range spec.Volumes {
-		made, err := makeVolume(v, filepath.Join(folder, v.Name))
+		made, err := makeVolume(v, filepath.Join(folder, v.Name), spec.ServiceAccountName)
 		if err != nil {
 			return nil, fmt.Errorf("volume %s: %w", v.Name, err)
 		}
@@ -72,7 +75,7 @@ type volume struct {
 	users   int
 }
 
-func makeVolume(v corev1.Volume, folder string) (volume, error) {
+func makeVolume(v corev1.Volume, folder, account string) (volume, error) {
 	source := v.VolumeSource
 	switch {
 	case source.EmptyDir != nil && source.EmptyDir.Medium == corev1.StorageMediumMemory:
@@ -95,13 +98,43 @@ func makeVolume(v corev1.Volume, folder string) (volume, error) {
 			if token == nil {
 				return volume{}, errors.New("a projection that is no service account's token")
 			}
-			if _, err := os.Stat(filepath.Join(folder, token.Path)); err != nil {
+			if err := checkToken(filepath.Join(folder, token.Path), token.Audience, account); err != nil {
 				return volume{}, err
 			}
 		}
-		return volume{folder: folder}, nil
+		projected := *source.Projected
+		source.Projected, projected.Sources = nil, nil
+		return volume{folder: folder}, errors.Join(nothingLeft(source), nothingLeft(projected))
 	}
 	return volume{}, errors.New("not of a known kind")
+}
+
+// checkToken: the token that stands in for the kubelet's is the one that the
+// manifest asks for.
+func checkToken(path, audience, account string) error {
+	token, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	parts := strings.Split(string(token), ".")
+	if len(parts) != 3 {
+		return fmt.Errorf("%s is no token", path)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	var claims struct {
+		Audience []string `json:"aud"`
+		Subject  string   `json:"sub"`
+	}
+	if err := json.Unmarshal(payload, &claims); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	if !slices.Equal(claims.Audience, []string{audience}) || claims.Subject != "system:serviceaccount:default:"+account {
+		return fmt.Errorf("%s is for %q and %q, not for %q and the service account %q", path, claims.Audience, claims.Subject, audience, account)
+	}
+	return nil
 }
 
 // run gives docker run's flags and arguments.
