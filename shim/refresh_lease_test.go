@@ -171,6 +171,24 @@ func testRefreshGivesUp(t *testing.T) {
 			t.Errorf("exit code %d, %s users", r.code, n)
 		}
 	})
+	t.Run("TERM while it starts", func(t *testing.T) {
+		starts := 40
+		fromEnvironment(t, "LEASE_STARTS", &starts)
+		read := b.vault.Requests()["GET database/creds/app"]
+		for i := range starts {
+			r := startRefreshed(t, b.env, loop, "--refresh", "lease")
+			// The whole of a start, and the first moments of the command.
+			time.Sleep(time.Duration(i) * 200 * time.Millisecond / time.Duration(starts))
+			r.end(syscall.SIGTERM)
+			r.clean()
+		}
+		if read = b.vault.Requests()["GET database/creds/app"] - read; read == 0 {
+			t.Error("no start has come as far as a lease")
+		}
+		if n := b.users(t); n != "0" {
+			t.Errorf("%s of %d users outlived the end", n, read)
+		}
+	})
 	t.Run("Vault does not answer", func(t *testing.T) {
 		r := startRefreshed(t, b.env, loop, "--refresh", "1h")
 		r.await("started v-approle-app-", 1)
