@@ -263,6 +263,12 @@ func (r *run) last() string {
 func command(ctx context.Context, env []string, script string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, exampleTimeout)
 	defer cancel()
+	return commandWithin(ctx, env, script)
+}
+
+// commandWithin is command with a deadline of its own.
+func commandWithin(ctx context.Context, env []string, script string) (string, error) {
+	began := time.Now()
 	cmd := exec.CommandContext(ctx, "sh", "-e", "-c", script)
 	cmd.Dir, cmd.Env = servers.Root(), env
 	cmd.WaitDelay = time.Second
@@ -270,7 +276,7 @@ func command(ctx context.Context, env []string, script string) (string, error) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		err = fmt.Errorf("not done within %v: %w", exampleTimeout, ctx.Err())
+		err = fmt.Errorf("not done within %v: %w", time.Since(began).Round(time.Second), ctx.Err())
 	}
 	return out.String(), err
 }

@@ -1,0 +1,56 @@
+//go:build integration
+
+package examples
+
+import (
+	"context"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"secret-init/tools/servers"
+)
+
+// golangImage has this machine's Go, and of the official image what a build
+// needs besides: make, and the certificates of the module proxy.
+func golangImage(tb testing.TB) string {
+	files := map[string]string{"go": runtime.GOROOT(), "make": servers.Tool(tb, "make")}
+	copies := "COPY go /usr/local/go\nCOPY make /usr/bin/make\n"
+	if _, err := os.Stat("/etc/ssl/certs/ca-certificates.crt"); err == nil {
+		files["certificates"] = "/etc/ssl/certs/ca-certificates.crt"
+		copies += "COPY certificates /etc/ssl/certs/ca-certificates.crt\n"
+	}
+	return servers.BuildImage(tb, "FROM "+servers.DebianImage(tb)+"\n"+copies+"ENV PATH=/usr/local/go/bin:/usr/bin:/bin HOME=/root\n", files)
+}
+
+// compileTimeout is for all of the program's libraries, from nothing.
+const compileTimeout = 15 * time.Minute
+
+// TestDockerAlone builds the image as a user does who has neither Go nor make,
+// and puts a secret through it.
+func TestDockerAlone(t *testing.T) {
+	lock(t)
+	env := environment(t)
+	standIn(t, "golang:1.26", golangImage)
+	r := &run{env: env}
+	const image = "example-docker-alone"
+	ctx, cancel := context.WithTimeout(t.Context(), compileTimeout)
+	defer cancel()
+	if out, err := commandWithin(ctx, env, "docker build -q -t "+image+" --build-arg VERSION=v1-test -f tools/Dockerfile ."); err != nil {
+		t.Fatalf("docker build: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		if out, err := command(context.Background(), env, "docker rmi "+image); err != nil {
+			t.Errorf("docker rmi: %v\n%s", err, out)
+		}
+	})
+	if got := r.must(t, "docker run --rm "+image+" version"); got != "secret-init v1-test" {
+		t.Errorf("version: %q", got)
+	}
+	out := r.must(t, `docker run --rm -v "$PWD/go.mod:/secret:ro" -e A=file:/secret -e SECRET_INIT_LOG_LEVEL=info `+image+" --supervise -- /secret-init version")
+	if !strings.HasSuffix(out, "secret-init v1-test") || !strings.Contains(out, "/run/secrets") {
+		t.Errorf("a start in the image: %s", out)
+	}
+}
