@@ -29,7 +29,8 @@ func golangImage(tb testing.TB) string {
 const compileTimeout = 15 * time.Minute
 
 // TestDockerAlone builds the image as a user does who has neither Go nor make,
-// and puts a secret through it.
+// and puts a secret through it. One source stands for all: the libraries of
+// the others take minutes to compile from nothing.
 func TestDockerAlone(t *testing.T) {
 	lock(t)
 	env := environment(t)
@@ -38,7 +39,7 @@ func TestDockerAlone(t *testing.T) {
 	const image = "example-docker-alone"
 	ctx, cancel := context.WithTimeout(t.Context(), compileTimeout)
 	defer cancel()
-	if out, err := commandWithin(ctx, env, "docker build -q -t "+image+" --build-arg VERSION=v1-test -f tools/Dockerfile ."); err != nil {
+	if out, err := commandWithin(ctx, env, "docker build -q -t "+image+" --build-arg VERSION=v1-test --build-arg SOURCES=vault -f tools/Dockerfile ."); err != nil {
 		t.Fatalf("docker build: %v\n%s", err, out)
 	}
 	t.Cleanup(func() {
@@ -50,7 +51,7 @@ func TestDockerAlone(t *testing.T) {
 		t.Errorf("version: %q", got)
 	}
 	out := r.must(t, `docker run --rm -v "$PWD/go.mod:/secret:ro" -e A=file:/secret -e SECRET_INIT_LOG_LEVEL=info `+image+" --supervise -- /secret-init version")
-	if !strings.HasSuffix(out, "secret-init v1-test") || !strings.Contains(out, "/run/secrets") {
+	if !strings.HasSuffix(out, "secret-init v1-test") || !strings.Contains(out, "secrets delivered") {
 		t.Errorf("a start in the image: %s", out)
 	}
 }
