@@ -9,6 +9,9 @@
 // "secret-init:stay" (second in shim/internal/signals), whose own entry point
 // decides which of the two it is to be. The kernel maps both and reads neither
 // from the disk before it is used (elf(5)).
+//
+// In both, signals that were blocked when the program was started stay so until
+// it asks for them: hold.go.
 package main
 
 import (
@@ -50,6 +53,11 @@ func join(firstPath, secondPath string) error {
 	second, err := read(secondPath)
 	if err != nil {
 		return err
+	}
+	for _, p := range []*program{first, second} {
+		if err := p.hold(); err != nil {
+			return err
+		}
 	}
 	joined, err := first.with(second)
 	if err != nil {
