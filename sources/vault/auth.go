@@ -31,6 +31,14 @@ type session struct {
 	leased atomic.Bool
 }
 
+// clientFor is the client of the namespace that doc is in.
+func (s *session) clientFor(doc sources.Ref) *client {
+	if namespace, ok := doc.Params[paramNamespace]; ok {
+		return s.client.withNamespace(namespace)
+	}
+	return s.client
+}
+
 // adopt notes what hangs on the session's token, and bounds the document's
 // lease by the token's life: Vault revokes a lease with the token it came by.
 func (s *session) adopt(document *sources.Document, answer *answer) {

@@ -253,10 +253,7 @@ func (s *source) Renew(ctx context.Context, doc sources.Ref, lease sources.Lease
 	case !lease.Renewable:
 		return sources.Lease{}, sources.Errorf(sources.Denied, "", "has a lease that cannot be renewed")
 	}
-	client := session.client
-	if namespace, ok := doc.Params[paramNamespace]; ok {
-		client = client.withNamespace(namespace)
-	}
+	client := session.clientFor(doc)
 	answer, err := client.do(ctx, request{method: http.MethodPut, path: "sys/leases/renew",
 		body: map[string]any{"lease_id": lease.ID, "increment": int64(lease.Duration / time.Second)}})
 	if err != nil {

@@ -89,10 +89,7 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 	if err != nil {
 		return nil, err
 	}
-	client := session.client
-	if namespace, ok := doc.Params[paramNamespace]; ok {
-		client = client.withNamespace(namespace)
-	}
+	client := session.clientFor(doc)
 	op := operation{path: doc.Path, asked: doc.Path}
 	req := request{method: http.MethodGet, path: doc.Path}
 	if isWrite(doc) {

@@ -238,9 +238,20 @@ path "kv1/*" { capabilities = ["read"] }`)
 		refs = append(refs, "vault:secret/"+name+"#username", "vault:secret/"+name+"#password")
 	}
 	f.Write("kv1/k", map[string]string{"p": "v1"})
-	refs = append(refs, "vault:kv1/k#p")
+	f.Write("kv1/data/k", map[string]string{"p": "another"})
+	// On a version 2 mount the two spellings are one document, on the other they are two.
+	refs = append(refs, "vault:secret/data/a#password", "vault:secret/data/absent", "vault:secret/absent", "vault:kv1/k#p", "vault:kv1/data/k#p")
 	f.Forget()
-	_, errs := fetch(t, env, refs...)
+	values, errs := fetch(t, env, refs...)
+	if one, two := values[len(refs)-2], values[len(refs)-1]; one != "v1" || two != "another" || values[len(refs)-5] != "p" {
+		t.Errorf("kv1/k is %q, kv1/data/k %q", one, two)
+	}
+	for i, name := range []string{"data/absent", "absent"} {
+		if err := errs[20+i+1]; sources.ClassOf(err) != sources.NotFound || err.Error() != "vault secret/"+name+" does not exist" {
+			t.Error(err)
+		}
+		errs[20+i+1] = nil
+	}
 	for _, err := range errs {
 		if err != nil {
 			t.Fatal(err)
@@ -261,8 +272,8 @@ path "kv1/*" { capabilities = ["read"] }`)
 			}
 		}
 	}
-	// 21 references into 11 documents of 2 mounts.
-	if logins != 1 || lookups != 2 || reads != 11 {
-		t.Errorf("%d logins, %d mount look-ups and %d reads, want 1, 2 and 11: %v", logins, lookups, reads, counts)
+	// 25 references into 13 documents of 2 mounts, one of which is not there.
+	if logins != 1 || lookups != 2 || reads != 13 {
+		t.Errorf("%d logins, %d mount look-ups and %d reads, want 1, 2 and 13: %v", logins, lookups, reads, counts)
 	}
 }
