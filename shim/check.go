@@ -98,9 +98,11 @@ func checkOptions(args []string) (own checkFlags, rest []string, err error) {
 				value = args[i]
 			}
 			if value != "json" && value != "table" {
-				return own, nil, fail(exitUsage, "write --format json, or leave it out", "--format: %q is neither table nor json", value)
+				return own, nil, fail(exitUsage, "it takes: table, json", "--format: %q is neither table nor json", value)
 			}
 			own.json = value == "json"
+		case strings.HasPrefix(name, "--") && !plan.HasOption(strings.TrimPrefix(name, "--")):
+			return own, nil, plan.UnknownOption(name, "format", "offline")
 		default:
 			rest = append(rest, args[i])
 		}
@@ -127,7 +129,7 @@ func (s *startup) warnOfCredentialFiles(context.Context) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if _, err := os.Stat(files[name]); err == nil && secretfs.Readable(files[name], reader) {
 			s.ui.warn(fmt.Sprintf("%s: the command, as uid %d, can read %s, and so has the credential", name, reader.UID, files[name]),
-				"hint", "run it as another user with --user, and chmod 0400 the file: root's alone")
+				"hint", "run it as another user with --user, and let root alone read the file: chmod 0400")
 		}
 	}
 	return nil

@@ -32,10 +32,10 @@ const (
 )
 
 // commandHint is the same wherever the command was looked for.
-const commandHint = `give the absolute path that it has in the image, as in CMD ["/usr/local/bin/app"]`
+const commandHint = `write the absolute path that it has in the image, as in CMD ["/usr/local/bin/app"]`
 
 // capabilityHint serves a start and an offline check.
-const capabilityHint = "name it as capabilities(7) does: --keep-cap NET_BIND_SERVICE"
+const capabilityHint = "write it as capabilities(7) does: --keep-cap NET_BIND_SERVICE"
 
 // failure is an error with an exit code and a hint of its own.
 type failure struct {
@@ -101,14 +101,14 @@ func exitCode(err error) int {
 
 // hintOf is the hint for an error, from whoever knows one.
 func hintOf(err error) string {
-	if f, ok := errors.AsType[*failure](err); ok {
+	if f, ok := errors.AsType[*failure](err); ok && f.hint != "" {
 		return f.hint
 	}
 	if e, ok := errors.AsType[*secretfs.NoPlaceError](err); ok {
 		return e.Hint()
 	}
 	if errors.Is(err, secretfs.Full) {
-		return "give the tmpfs more room: docker run --tmpfs /run/secrets:size=16m, or --shm-size"
+		return "docker run --tmpfs /run/secrets:size=16m; or raise --shm-size"
 	}
 	if e, ok := errors.AsType[*privdrop.MissingCapabilityError](err); ok {
 		asUser := "start the container as that user (docker run --user " + e.User + "), and leave --user out"
@@ -127,5 +127,24 @@ func hintOf(err error) string {
 	if _, ok := errors.AsType[*secretfs.OwnerError](err); ok {
 		return "docker run --cap-add CHOWN; or start the container as that user"
 	}
-	return sources.HintOf(err)
+	if hint := sources.HintOf(err); hint != "" || exitCode(err) != exitSystem {
+		return hint
+	}
+	return systemHint(err)
+}
+
+// systemHint is for what the kernel refused, whatever it was asked for.
+func systemHint(err error) string {
+	errno, _ := errors.AsType[syscall.Errno](err)
+	switch errno {
+	case syscall.EMFILE, syscall.ENFILE:
+		return "docker run --ulimit nofile=4096"
+	case syscall.ENOMEM:
+		return "docker run --memory 64m, or more than that"
+	case syscall.EAGAIN:
+		return "docker run --pids-limit 100, or more than that"
+	case syscall.EROFS:
+		return "docker run --tmpfs /run/secrets"
+	}
+	return "check the container's capabilities and security options with: docker inspect CONTAINER"
 }

@@ -61,9 +61,12 @@ type Member struct {
 // Members are the top-level scalars of the document that ref names, for
 // --from. A nested value or null is an error that shows what to write.
 func (d *Document) Members(ref Ref) ([]Member, error) {
+	whole := "make one secret of it in the config file, as in NAME: " + ref.Document().String()
 	root, err := d.parse()
 	if err == nil && root.Kind != Object {
-		err = Errorf(Invalid, "name the key, or give the document a secret of its own", "is not an object, so it has no names to take secrets from")
+		err = Errorf(Invalid, whole, "is not an object, so it has no names to take secrets from")
+	} else if e, ok := err.(*Error); ok && e.Hint == hintWhole {
+		e.Hint = whole
 	}
 	if err != nil {
 		return nil, withSubject(err, ref)
@@ -100,14 +103,14 @@ func withSubject(err error, ref Ref) error {
 
 func (d *Document) parse() (*Value, error) {
 	if d.Parse == nil {
-		return nil, Errorf(Invalid, "leave the #key out to get the whole document", "is one value and has no keys")
+		return nil, Errorf(Invalid, hintWhole, "is one value, so it has no keys")
 	}
 	return d.Parse(d.Bytes)
 }
 
 func (d *Document) lookup(key string) ([]byte, error) {
 	if key == "" && d.Bytes == nil {
-		return nil, Errorf(Invalid, "name one with #key, or take all with --from", "is a set of names, not one value")
+		return nil, Errorf(Invalid, "name one with #key, or take all of them with --from", "is a set of names, not one value")
 	}
 	if key == "" {
 		return slices.Clone(d.Bytes), nil
@@ -135,9 +138,9 @@ func (d *Document) lookup(key string) ([]byte, error) {
 
 func (v *Value) at(key string) ([]byte, error) {
 	if v.Kind == Null {
-		return nil, Errorf(Invalid, "", "has null at key %q", key)
+		return nil, Errorf(Invalid, hintNull, "has null at key %q", key)
 	}
-	return v.bytes()
+	return v.bytes(), nil
 }
 
 // child is a member of an object, or an item of an array (RFC 6901, 4).
@@ -153,21 +156,26 @@ func (v *Value) child(name string) (*Value, error) {
 	case Array:
 		n, err := strconv.Atoi(name)
 		if err != nil || strconv.Itoa(n) != name || n < 0 {
-			return nil, Errorf(Invalid, "items are counted from 0", "is a list of %d, and %q is not the number of an item", len(v.Items), name)
+			return nil, Errorf(Invalid, v.itemsHint(), "is a list of %d, and %q is not the number of an item", len(v.Items), name)
 		}
 		if n >= len(v.Items) {
-			return nil, Errorf(NotFound, "", "has no item %d: the list has %d", n, len(v.Items))
+			return nil, Errorf(NotFound, v.itemsHint(), "has no item %d: the list has %d", n, len(v.Items))
 		}
 		return v.Items[n], nil
 	}
-	return nil, Errorf(Invalid, "leave the key out to get the whole value", "has no key %q: it is not an object", name)
+	return nil, Errorf(Invalid, "leave that key out to get the whole value", "has no key %q: it is not an object", name)
 }
+
+const (
+	hintWhole = "leave the #key out to get the whole document"
+	hintNull  = "give the key a value at the source, or name another key"
+)
 
 // keysHint names the keys there are: a key's name is not a secret.
 func (v *Value) keysHint() string {
 	const most = 20
 	if len(v.Members) == 0 {
-		return "it has no keys at all"
+		return hintWhole + ": it has no keys"
 	}
 	var names []string
 	for _, m := range v.Members {
@@ -178,6 +186,17 @@ func (v *Value) keysHint() string {
 		names = append(names[:most], fmt.Sprintf("and %d more", len(names)-most))
 	}
 	return "it has: " + strings.Join(names, ", ")
+}
+
+// itemsHint tells how the items are named.
+func (v *Value) itemsHint() string {
+	switch len(v.Items) {
+	case 0:
+		return "leave that key out to get the whole list: it is empty"
+	case 1:
+		return "it has: item 0"
+	}
+	return fmt.Sprintf("it has: items 0 to %d", len(v.Items)-1)
 }
 
 func firstChild(v *Value) string {

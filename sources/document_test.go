@@ -65,18 +65,18 @@ func TestSelectErrors(t *testing.T) {
 	}{
 		{object, "x:doc#pasword", NotFound, `x doc has no key "pasword"`, "it has: list, none, null, password, username"},
 		{object, "x:doc#/pasword", NotFound, `x doc has no key "pasword" (in pointer /pasword)`, "it has: list, none, null, password, username"},
-		{object, "x:doc#null", Invalid, `x doc has null at key "null"`, ""},
-		{object, "x:doc#/list/1", NotFound, `x doc has no item 1: the list has 1 (in pointer /list/1)`, ""},
-		{object, "x:doc#/list/-", Invalid, `x doc is a list of 1, and "-" is not the number of an item (in pointer /list/-)`, "items are counted from 0"},
-		{object, "x:doc#/list/-1", Invalid, `x doc is a list of 1, and "-1" is not the number of an item (in pointer /list/-1)`, "items are counted from 0"},
-		{object, "x:doc#/list/00", Invalid, `x doc is a list of 1, and "00" is not the number of an item (in pointer /list/00)`, "items are counted from 0"},
-		{object, "x:doc#/none/0", NotFound, `x doc has no item 0: the list has 0 (in pointer /none/0)`, ""},
-		{object, "x:doc#/password/x", Invalid, `x doc has no key "x": it is not an object (in pointer /password/x)`, "leave the key out to get the whole value"},
+		{object, "x:doc#null", Invalid, `x doc has null at key "null"`, "give the key a value at the source, or name another key"},
+		{object, "x:doc#/list/1", NotFound, `x doc has no item 1: the list has 1 (in pointer /list/1)`, "it has: item 0"},
+		{object, "x:doc#/list/-", Invalid, `x doc is a list of 1, and "-" is not the number of an item (in pointer /list/-)`, "it has: item 0"},
+		{object, "x:doc#/list/-1", Invalid, `x doc is a list of 1, and "-1" is not the number of an item (in pointer /list/-1)`, "it has: item 0"},
+		{object, "x:doc#/list/00", Invalid, `x doc is a list of 1, and "00" is not the number of an item (in pointer /list/00)`, "it has: item 0"},
+		{object, "x:doc#/none/0", NotFound, `x doc has no item 0: the list has 0 (in pointer /none/0)`, "leave that key out to get the whole list: it is empty"},
+		{object, "x:doc#/password/x", Invalid, `x doc has no key "x": it is not an object (in pointer /password/x)`, "leave that key out to get the whole value"},
 		{object, "x:doc?decode=base64#password", Invalid, "x doc holds a value that is not base64", "leave decode=base64 out"},
 		{many, "x:doc#k0", NotFound, `x doc has no key "k0"`, "it has: k01, k02, k03, k04, k05, k06, k07, k08, k09, k10, k11, k12, k13, k14, k15, k16, k17, k18, k19, k20, and 2 more"},
-		{names, "x:doc#a", NotFound, `x doc has no key "a"`, "it has no keys at all"},
-		{names, "x:doc", Invalid, "x doc is a set of names, not one value", "name one with #key, or take all with --from"},
-		{whole, "x:doc#a", Invalid, "x doc is one value and has no keys", "leave the #key out to get the whole document"},
+		{names, "x:doc#a", NotFound, `x doc has no key "a"`, "leave the #key out to get the whole document: it has no keys"},
+		{names, "x:doc", Invalid, "x doc is a set of names, not one value", "name one with #key, or take all of them with --from"},
+		{whole, "x:doc#a", Invalid, "x doc is one value, so it has no keys", "leave the #key out to get the whole document"},
 		{&Document{Bytes: []byte(canary), Parse: ParseJSON}, "x:doc#a", Invalid, "x doc is not JSON, so it has no keys", "leave the #key out to get the whole document"},
 	}
 	for _, test := range tests {
@@ -107,9 +107,9 @@ func TestMembersErrors(t *testing.T) {
 		`{"a": "x", "d/b": {"us~er": "` + canary + `"}}`: {`x doc has a nested value at key "d/b"`, "name what you need of it: x:doc?v=1#/d~1b/us~0er"},
 		`{"l": [1]}`:              {`x doc has a nested value at key "l"`, "name what you need of it: x:doc?v=1#/l/0"},
 		`{"o": {}}`:               {`x doc has a nested value at key "o"`, "name what you need of it: x:doc?v=1#/o/0"},
-		`{"n": null}`:             {`x doc has null at key "n"`, ""},
-		`["` + canary + `"]`:      {"x doc is not an object, so it has no names to take secrets from", "name the key, or give the document a secret of its own"},
-		`{"a": "` + canary:        {"x doc is not JSON, so it has no keys", "leave the #key out to get the whole document"},
+		`{"n": null}`:             {`x doc has null at key "n"`, "give the key a value at the source, or name another key"},
+		`["` + canary + `"]`:      {"x doc is not an object, so it has no names to take secrets from", "make one secret of it in the config file, as in NAME: x:doc?v=1"},
+		`{"a": "` + canary:        {"x doc is not JSON, so it has no keys", "make one secret of it in the config file, as in NAME: x:doc?v=1"},
 		`{"b": "` + canary + `"}`: {"x doc holds a value that is not base64", "leave decode=base64 out"},
 	} {
 		ref := Ref{Scheme: "x", Path: "doc", Params: map[string]string{"v": "1", "optional": "true"}}
@@ -123,7 +123,7 @@ func TestMembersErrors(t *testing.T) {
 		}
 	}
 	_, err := (&Document{Bytes: []byte(canary)}).Members(Ref{Scheme: "x", Path: "doc"})
-	if err == nil || err.Error() != "x doc is one value and has no keys" {
+	if err == nil || err.Error() != "x doc is one value, so it has no keys" {
 		t.Error(err)
 	}
 }

@@ -1,8 +1,11 @@
 package sources
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"time"
 )
 
@@ -36,7 +39,7 @@ type Error struct {
 	Subject string
 	// What completes the sentence that Subject begins: "does not exist".
 	What string
-	// Hint is a command or a setting; empty when there is none.
+	// Hint is a command, after "with:", or a setting; never a question.
 	Hint string
 	// RetryAfter is how long the source asked us to wait, for Unavailable.
 	RetryAfter time.Duration
@@ -54,6 +57,34 @@ func (e *Error) Error() string {
 func Errorf(class Class, hint, format string, args ...any) *Error {
 	return &Error{Class: class, Hint: hint, What: fmt.Sprintf(format, args...)}
 }
+
+// ContextError says that a read was ended by its context: mostly because time
+// ran out.
+func ContextError(ctx context.Context) *Error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
+		return Errorf(Unavailable, "", "was not read: %v", cause)
+	}
+	return Errorf(Unavailable, "check the source's address; raise --timeout to try longer", "did not answer before the deadline")
+}
+
+// FileError says why a file cannot be read, whatever is in it.
+func FileError(err error, path string) *Error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(path):
+		return Errorf(NotFound, "put it there, or mount it with: docker run -v FILE:"+path+":ro", "does not exist")
+	case errors.Is(err, fs.ErrNotExist):
+		return Errorf(NotFound, "write the path from the root: a relative one starts at the working directory", "does not exist")
+	case errors.Is(err, fs.ErrPermission):
+		return Errorf(Denied, "let the user that the container starts as read it: that is before --user takes effect", "cannot be read: permission denied")
+	}
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		err = pathErr.Err
+	}
+	return Errorf(Invalid, lookAt(path), "cannot be read: %v", err)
+}
+
+// lookAt is the hint for a file that is not what it should be.
+func lookAt(path string) string { return "look with: ls -ld " + path }
 
 // ClassOf is the class of err; Invalid for an error without one.
 func ClassOf(err error) Class {

@@ -1,6 +1,7 @@
 package sources
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -255,17 +256,11 @@ func (f *Fetcher) finish(doc Ref, result Result, started time.Time) {
 
 // deadlineError says that time ran out, and on what.
 func deadlineError(ctx context.Context, last error) *Error {
-	hint, what := "is the address right, and the server up? --timeout sets how long to try", "did not answer before the deadline"
-	if cause := context.Cause(ctx); !errors.Is(cause, context.DeadlineExceeded) {
-		return Errorf(Unavailable, "", "was not read: %v", cause)
+	ended := ContextError(ctx)
+	if e, ok := errors.AsType[*Error](last); ok && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
+		return &Error{Class: Unavailable, What: e.What + "; tried until the deadline", Hint: cmp.Or(e.Hint, ended.Hint)}
 	}
-	if e, ok := errors.AsType[*Error](last); ok {
-		what = e.What + "; tried until the deadline"
-		if e.Hint != "" {
-			hint = e.Hint
-		}
-	}
-	return &Error{Class: Unavailable, What: what, Hint: hint}
+	return ended
 }
 
 // open makes the source of a scheme once, with its credentials resolved.
@@ -284,7 +279,7 @@ func (f *Fetcher) open(ctx context.Context, scheme string) (Source, error) {
 		backend, _ := f.Registry.Backend(scheme)
 		if backend.Open == nil {
 			o.err = Errorf(Invalid, fmt.Sprintf("build it in with: make build SOURCES=%q", strings.Join(append(f.Registry.Schemes(), scheme), " ")),
-				"cannot be fetched: this build leaves %s out", scheme)
+				"cannot be read: this build leaves %s out", scheme)
 			return
 		}
 		source, err := backend.Open(f.Settings)

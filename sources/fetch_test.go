@@ -365,7 +365,7 @@ func TestFetchWithoutABackend(t *testing.T) {
 		Backend{Scheme: "here", Open: func(Settings) (Source, error) { return nil, Errorf(Invalid, "set IT", "has no setting IT") }},
 		Backend{Scheme: "gone"})}
 	results := fetcher.Fetch(t.Context(), refs(t, "gone:a", "here:a"))
-	if err := results[0].Err; err == nil || err.Error() != "gone a cannot be fetched: this build leaves gone out" || HintOf(err) != `build it in with: make build SOURCES="here gone"` {
+	if err := results[0].Err; err == nil || err.Error() != "gone a cannot be read: this build leaves gone out" || HintOf(err) != `build it in with: make build SOURCES="here gone"` {
 		t.Errorf("%v, hint %q", err, HintOf(err))
 	}
 	if err := results[1].Err; err == nil || err.Error() != "here a has no setting IT" || HintOf(err) != "set IT" {

@@ -1,8 +1,6 @@
 package sources
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -32,24 +30,29 @@ const (
 
 var sharedParams = []string{paramOptional, paramDecode, paramEncode, paramPrefix}
 
+const (
+	hintForm    = "write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"
+	hintPercent = "write %25 for a %"
+)
+
 // ParseRef splits a reference into its parts. It knows nothing of schemes:
 // Registry.Parse also checks the scheme, the path and the parameters.
 func ParseRef(s string) (Ref, error) {
 	scheme, rest, ok := strings.Cut(s, ":")
 	if !ok || !validScheme(scheme) {
-		return Ref{}, errors.New("not a reference: it has the form scheme:path[?param=value&...][#key]")
+		return Ref{}, Errorf(Invalid, hintForm, "is not a reference")
 	}
 	head, key, hasKey := strings.Cut(rest, "#")
 	if hasKey && key == "" {
-		return Ref{}, errors.New("nothing follows the #: name a key, or leave the # out for the whole document")
+		return Ref{}, Errorf(Invalid, "name a key, or leave the # out to get the whole document", "nothing follows the #")
 	}
 	rawPath, rawParams, hasParams := strings.Cut(head, "?")
 	path, err := url.PathUnescape(rawPath)
 	if err != nil {
-		return Ref{}, errors.New("the path has a % that is not percent-encoding: write it as %25")
+		return Ref{}, Errorf(Invalid, hintPercent, "the path has a %% that is not percent-encoding")
 	}
 	if path == "" {
-		return Ref{}, errors.New("the path is empty")
+		return Ref{}, Errorf(Invalid, hintForm, "the path is empty")
 	}
 	ref := Ref{Scheme: scheme, Path: path, Key: key}
 	if hasParams {
@@ -59,7 +62,7 @@ func ParseRef(s string) (Ref, error) {
 	}
 	for _, part := range []string{ref.Path, ref.Key} {
 		if strings.ContainsRune(part, 0) {
-			return Ref{}, errors.New("it has a NUL byte")
+			return Ref{}, Errorf(Invalid, "leave it out", "it has a NUL byte")
 		}
 	}
 	return ref, nil
@@ -70,19 +73,19 @@ func parseParams(raw string) (map[string]string, error) {
 	for _, pair := range strings.Split(raw, "&") {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("parameter %q is not of the form name=value", pair)
+			return nil, Errorf(Invalid, hintForm, "parameter %q is not of the form name=value", pair)
 		}
 		// PathUnescape, not QueryUnescape: a plus is a plus.
 		name, err := url.PathUnescape(name)
 		if err != nil {
-			return nil, errors.New("a parameter's name has a % that is not percent-encoding: write it as %25")
+			return nil, Errorf(Invalid, hintPercent, "a parameter's name has a %% that is not percent-encoding")
 		}
 		value, err = url.PathUnescape(value)
 		if err != nil {
-			return nil, fmt.Errorf("parameter %q has a %% that is not percent-encoding: write it as %%25", name)
+			return nil, Errorf(Invalid, hintPercent, "parameter %q has a %% that is not percent-encoding", name)
 		}
 		if _, twice := params[name]; twice {
-			return nil, fmt.Errorf("parameter %q is given twice", name)
+			return nil, Errorf(Invalid, "leave one of them out", "parameter %q is given twice", name)
 		}
 		params[name] = value
 	}

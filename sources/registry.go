@@ -2,7 +2,6 @@ package sources
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -67,7 +66,7 @@ type Backend struct {
 	InPlace func(Ref) bool
 	// Check validates a parsed reference and returns its canonical form,
 	// without any input or output; nil accepts all.
-	Check func(Ref) (Ref, error)
+	Check func(Ref) (Ref, error) // its errors are of type *Error
 	// Open makes a Source, without touching the network or reading
 	// settings from disk: the first Fetch does that. It is nil in a build
 	// that leaves the backend out.
@@ -128,10 +127,7 @@ func (r *Registry) Parse(s string) (Ref, error) {
 	if err == nil {
 		return ref, nil
 	}
-	e, ok := err.(*Error)
-	if !ok {
-		e = Errorf(Invalid, "", "%v", err)
-	}
+	e := err.(*Error)
 	e.Subject = s + ":"
 	return Ref{}, e
 }
@@ -166,11 +162,11 @@ func checkParam(b Backend, ref Ref, name, value string) error {
 		if slices.Contains(values, value) {
 			return nil
 		}
-		return Errorf(Invalid, "", "%s=%s: the parameter takes %s", name, value, strings.Join(values, " or "))
+		return Errorf(Invalid, "it takes: "+strings.Join(values, ", "), "parameter %q does not take %q", name, value)
 	}
 	if name == paramPrefix || slices.Contains(b.Params, name) || b.AnyParam != nil && b.AnyParam(ref) {
 		return nil
 	}
 	known := append(slices.Clone(b.Params), paramOptional, paramDecode, paramEncode)
-	return Errorf(Invalid, fmt.Sprintf("%s takes: %s", b.Scheme, strings.Join(known, ", ")), "unknown parameter %q", name)
+	return Errorf(Invalid, "it takes: "+strings.Join(known, ", "), "unknown parameter %q", name)
 }

@@ -37,14 +37,14 @@ func TestRegistryParse(t *testing.T) {
 
 func TestRegistryParseErrors(t *testing.T) {
 	for in, want := range map[string][2]string{
-		"nonsense":           {"nonsense: not a reference: it has the form scheme:path[?param=value&...][#key]", ""},
+		"nonsense":           {"nonsense: is not a reference", "write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"},
 		"vualt:a":            {`vualt:a: unknown scheme "vualt"`, "known schemes: vault, sops"},
 		"VAULT:a":            {`VAULT:a: unknown scheme "VAULT"`, "known schemes: vault, sops"},
-		"vault:a?verison=1":  {`vault:a?verison=1: unknown parameter "verison"`, "vault takes: version, method, optional, decode, encode"},
-		"sops:a?version=1":   {`sops:a?version=1: unknown parameter "version"`, "sops takes: format, optional, decode, encode"},
-		"vault:a?optional=1": {"vault:a?optional=1: optional=1: the parameter takes true or false", ""},
-		"vault:a?decode=hex": {"vault:a?decode=hex: decode=hex: the parameter takes base64", ""},
-		"vault:a?encode=xml": {"vault:a?encode=xml: encode=xml: the parameter takes url or json", ""},
+		"vault:a?verison=1":  {`vault:a?verison=1: unknown parameter "verison"`, "it takes: version, method, optional, decode, encode"},
+		"sops:a?version=1":   {`sops:a?version=1: unknown parameter "version"`, "it takes: format, optional, decode, encode"},
+		"vault:a?optional=1": {`vault:a?optional=1: parameter "optional" does not take "1"`, "it takes: true, false"},
+		"vault:a?decode=hex": {`vault:a?decode=hex: parameter "decode" does not take "hex"`, "it takes: base64"},
+		"vault:a?encode=xml": {`vault:a?encode=xml: parameter "encode" does not take "xml"`, "it takes: url, json"},
 		"sops:bad":           {"sops:bad: is bad", "a hint"},
 	} {
 		_, err := testRegistry().Parse(in)

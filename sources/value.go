@@ -40,15 +40,11 @@ type ValueMember struct {
 }
 
 // bytes is what a file gets: a scalar as it is spelled, the rest as JSON.
-func (v *Value) bytes() ([]byte, error) {
-	switch v.Kind {
-	case Null:
-		return nil, Errorf(Invalid, "", "has a null where a value is needed")
-	case Object, Array:
-		return v.appendJSON(nil), nil
-	default:
-		return bytes.Clone(v.Text), nil
+func (v *Value) bytes() []byte {
+	if v.Kind == Object || v.Kind == Array {
+		return v.appendJSON(nil)
 	}
+	return bytes.Clone(v.Text)
 }
 
 func (v *Value) appendJSON(b []byte) []byte {
@@ -102,7 +98,7 @@ func appendJSONString(b, text []byte) []byte {
 
 // errNotJSON holds no detail: the library's would quote the document.
 func errNotJSON() error {
-	return Errorf(Invalid, "leave the #key out to get the whole document", "is not JSON, so it has no keys")
+	return Errorf(Invalid, hintWhole, "is not JSON, so it has no keys")
 }
 
 // ParseJSON parses one JSON document.
@@ -168,7 +164,7 @@ func parseJSON(dec *json.Decoder) (*Value, error) {
 
 // ParseYAML parses YAML. Several documents become a list of them.
 func ParseYAML(data []byte) (*Value, error) {
-	notYAML := Errorf(Invalid, "", "is not valid YAML")
+	notYAML := Errorf(Invalid, hintWhole, "is not YAML, so it has no keys")
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var aliases yamlAliases
 	var documents []*Value
@@ -203,13 +199,13 @@ type yamlAliases struct{ inside, added int }
 func (a *yamlAliases) value(node *yaml.Node, depth int) (*Value, error) {
 	// An alias may point at its own ancestor.
 	if depth > 100 {
-		return nil, Errorf(Invalid, "", "is YAML nested more than 100 deep")
+		return nil, Errorf(Invalid, hintWhole, "is YAML nested more than 100 deep")
 	}
 	if a.inside > 0 {
 		a.added++
 	}
 	if a.added > 100_000 {
-		return nil, Errorf(Invalid, "", "is YAML whose aliases make it too large")
+		return nil, Errorf(Invalid, hintWhole, "is YAML whose aliases make it too large")
 	}
 	switch node.Kind {
 	case yaml.DocumentNode:
@@ -250,7 +246,7 @@ func (a *yamlAliases) value(node *yaml.Node, depth int) (*Value, error) {
 	case "!!binary":
 		raw, err := base64.StdEncoding.DecodeString(node.Value)
 		if err != nil {
-			return nil, Errorf(Invalid, "", "has a !!binary value that is not base64")
+			return nil, Errorf(Invalid, hintWhole, "has a !!binary value that is not base64")
 		}
 		v.Text = raw
 	}

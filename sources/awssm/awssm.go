@@ -43,18 +43,18 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 	if err != nil {
 		return nil, translate(ctx, doc, region, err)
 	}
-	return document(secret.SecretString, secret.SecretBinary, secret.VersionId)
+	return document(doc, region, secret.SecretString, secret.SecretBinary, secret.VersionId)
 }
 
-func document(text *string, binary []byte, version *string) (*sources.Document, error) {
+func document(doc sources.Ref, region string, text *string, binary []byte, version *string) (*sources.Document, error) {
 	if text != nil {
 		binary = []byte(*text)
 	}
 	if binary == nil {
-		return nil, sources.Errorf(sources.NotFound, "give it one: aws secretsmanager put-secret-value", "has no value yet")
+		return nil, sources.Errorf(sources.NotFound, "give it one with: aws secretsmanager put-secret-value"+inCLI(doc, region), "has no value yet")
 	}
 	if len(binary) > awsconfig.MaxValue {
-		return nil, sources.Errorf(sources.Invalid, "", "is larger than %d KiB", awsconfig.MaxValue>>10)
+		return nil, sources.Errorf(sources.Invalid, awsconfig.HintAWSItself, "is larger than %d KiB", awsconfig.MaxValue>>10)
 	}
 	return &sources.Document{Bytes: binary, Parse: sources.ParseJSON, Version: aws.ToString(version)}, nil
 }
@@ -68,9 +68,13 @@ func translate(ctx context.Context, doc sources.Ref, region string, err error) *
 	return request(doc, region).Translate(ctx, err)
 }
 
+// inCLI names doc to the aws command.
+func inCLI(doc sources.Ref, region string) string {
+	return " --region " + region + " --secret-id " + doc.Path
+}
+
 // fromCode is nil for a code that is not Secrets Manager's own.
 func fromCode(doc sources.Ref, region, code string) *sources.Error {
-	describe := " --region " + region + " --secret-id " + doc.Path
 	switch code {
 	case "ResourceNotFoundException":
 		what := "does not exist in " + region
@@ -80,7 +84,7 @@ func fromCode(doc sources.Ref, region, code string) *sources.Error {
 		if version := doc.Params[paramVersion]; version != "" {
 			what += ", or has no version " + version
 		}
-		return sources.Errorf(sources.NotFound, "see what is there: aws secretsmanager describe-secret"+describe, "%s", what)
+		return sources.Errorf(sources.NotFound, "look with: aws secretsmanager describe-secret"+inCLI(doc, region), "%s", what)
 	case "InvalidRequestException":
 		// Of a read it says one of two things: a secret marked for deletion,
 		// or a stage that is not the version's.
@@ -88,11 +92,11 @@ func fromCode(doc sources.Ref, region, code string) *sources.Error {
 			return sources.Errorf(sources.NotFound, "name the stage or the version, not both", "is marked for deletion, or its version %s is not the stage %s",
 				doc.Params[paramVersion], doc.Params[paramStage])
 		}
-		return sources.Errorf(sources.NotFound, "take it back: aws secretsmanager restore-secret"+describe, "is marked for deletion")
+		return sources.Errorf(sources.NotFound, "restore it with: aws secretsmanager restore-secret"+inCLI(doc, region), "is marked for deletion")
 	case "InvalidParameterException", "ValidationException":
-		return sources.Errorf(sources.Invalid, "check the name, the stage and the version", "is not something that Secrets Manager can be asked for (%s)", code)
+		return sources.Errorf(sources.Invalid, "check the name, ?stage= and ?version-id=", "cannot be read: AWS finds the request wrong (%s)", code)
 	case "DecryptionFailure":
-		return sources.Errorf(sources.Denied, "allow kms:Decrypt on its KMS key, and see that the key is enabled", "cannot be decrypted by AWS (%s)", code)
+		return sources.Errorf(sources.Denied, "allow kms:Decrypt on its KMS key, and check that the key is enabled", "cannot be read: access denied: AWS cannot decrypt it (%s)", code)
 	}
 	return nil
 }

@@ -75,7 +75,7 @@ func (s *source) batch(ctx context.Context, docs []sources.Ref) []sources.Result
 			results[i].Err = secretError(doc, region, aws.ToString(answer.Errors[j].ErrorCode))
 		} else if j := slices.IndexFunc(answer.SecretValues, func(v types.SecretValueEntry) bool { return matches(doc, v) }); j >= 0 {
 			value := answer.SecretValues[j]
-			results[i].Document, results[i].Err = document(value.SecretString, value.SecretBinary, value.VersionId)
+			results[i].Document, results[i].Err = document(doc, region, value.SecretString, value.SecretBinary, value.VersionId)
 		}
 	}
 	return results
@@ -98,5 +98,5 @@ func secretError(doc sources.Ref, region, code string) error {
 	if e := request(doc, region).FromCode(code); e != nil {
 		return e
 	}
-	return sources.Errorf(sources.Invalid, "", "was refused by AWS (%s)", code)
+	return sources.Errorf(sources.Invalid, awsconfig.HintAWSItself, "cannot be read: AWS answered %s", code)
 }

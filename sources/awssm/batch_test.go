@@ -14,6 +14,8 @@ import (
 	"secret-init/tools/servers"
 )
 
+const awsItself = "check that AWS_ENDPOINT_URL, where it is set, is an endpoint of AWS"
+
 func many(t *testing.T, m *servers.Moto, n int) (refs []string) {
 	t.Helper()
 	for i := range n {
@@ -49,9 +51,9 @@ func TestTwentiesAndTheirErrors(t *testing.T) {
 	values, errs := fetchEach(t, h, nil, refs...)
 	wantMany(t, values, errs, 58)
 	wantError(t, errs[58], sources.NotFound, "aws-sm absent does not exist in eu-central-1",
-		"see what is there: aws secretsmanager describe-secret --region eu-central-1 --secret-id absent")
+		"look with: aws secretsmanager describe-secret --region eu-central-1 --secret-id absent")
 	wantError(t, errs[59], sources.NotFound, "aws-sm gone is marked for deletion",
-		"take it back: aws secretsmanager restore-secret --region eu-central-1 --secret-id gone")
+		"restore it with: aws secretsmanager restore-secret --region eu-central-1 --secret-id gone")
 	if n := m.Requests("BatchGetSecretValue"); n != 3 || n != m.Requests("") {
 		t.Errorf("%d requests for 60 secrets, want 3", m.Requests(""))
 	}
@@ -157,11 +159,11 @@ func TestErrorsOfOneSecret(t *testing.T) {
 	if errs[0] != nil || values[0] != "open" || errs[3] != nil || values[3] != "slow" {
 		t.Errorf("got %q, errors %v", values, errs)
 	}
-	wantError(t, errs[1], sources.Denied, "aws-sm closed may not be read: AWS denies it (AccessDeniedException)",
+	wantError(t, errs[1], sources.Denied, "aws-sm closed cannot be read: access denied (AccessDeniedException)",
 		"allow secretsmanager:GetSecretValue on arn:aws:secretsmanager:eu-central-1:*:secret:closed-??????, and kms:Decrypt on its key where that is your own")
-	wantError(t, errs[2], sources.Denied, "aws-sm key cannot be decrypted by AWS (DecryptionFailure)",
-		"allow kms:Decrypt on its KMS key, and see that the key is enabled")
-	wantError(t, errs[4], sources.Invalid, "aws-sm odd was refused by AWS (SomethingNew)", "")
+	wantError(t, errs[2], sources.Denied, "aws-sm key cannot be read: access denied: AWS cannot decrypt it (DecryptionFailure)",
+		"allow kms:Decrypt on its KMS key, and check that the key is enabled")
+	wantError(t, errs[4], sources.Invalid, "aws-sm odd cannot be read: AWS answered SomethingNew", awsItself)
 	// What the answer leaves out is read by itself.
 	if sources.ClassOf(errs[5]) != sources.NotFound {
 		t.Error(errs[5])

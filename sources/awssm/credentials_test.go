@@ -123,7 +123,7 @@ func TestCredentialErrors(t *testing.T) {
 		return env
 	}
 	instance := map[string]string{"AWS_EC2_METADATA_DISABLED": ""}
-	const missing = "aws-sm db was not read: there are no AWS credentials"
+	const missing = "aws-sm db cannot be read: there are no credentials for AWS"
 
 	for name, c := range map[string]struct {
 		env   map[string]string
@@ -136,16 +136,16 @@ func TestCredentialErrors(t *testing.T) {
 		"metadata service is not there":     {with(instance, "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+closed.Addr().String()), "", sources.Denied, missing},
 		"metadata service never answers":    {with(instance, "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://"+silent.Addr().String()), "", sources.Denied, missing},
 		"instance without a role":           {with(instance, "AWS_EC2_METADATA_SERVICE_ENDPOINT", none.URL), "", sources.Denied, missing},
-		"task without a role":               {map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": none.URL}, "", sources.Denied, "aws-sm db was not read: AWS credentials could not be had from the container's agent"},
+		"task without a role":               {map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": none.URL}, "", sources.Denied, "aws-sm db cannot be read: no AWS credentials from the container's agent"},
 		"agent is not there":                {map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://" + closed.Addr().String()}, "", sources.Unavailable, ""},
-		"no token file":                     {with(role, "AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent"), "", sources.Denied, "aws-sm db was not read: AWS credentials could not be had from a web identity"},
-		"role denied":                       {role, "AccessDenied", sources.Denied, "aws-sm db was not read: the role could not be assumed (AccessDenied)"},
-		"token expired":                     {role, "ExpiredTokenException", sources.Denied, "aws-sm db was not read: the role could not be assumed (ExpiredTokenException)"},
-		"token of an unknown provider":      {role, "InvalidIdentityToken", sources.Denied, "aws-sm db was not read: the role could not be assumed (InvalidIdentityToken)"},
+		"no token file":                     {with(role, "AWS_WEB_IDENTITY_TOKEN_FILE", "/nonexistent"), "", sources.Denied, "aws-sm db cannot be read: no AWS credentials from a web identity"},
+		"role denied":                       {role, "AccessDenied", sources.Denied, "aws-sm db cannot be read: access denied: the role cannot be assumed (AccessDenied)"},
+		"token expired":                     {role, "ExpiredTokenException", sources.Denied, "aws-sm db cannot be read: access denied: the role cannot be assumed (ExpiredTokenException)"},
+		"token of an unknown provider":      {role, "InvalidIdentityToken", sources.Denied, "aws-sm db cannot be read: access denied: the role cannot be assumed (InvalidIdentityToken)"},
 		"STS is not there":                  {with(role, "AWS_ENDPOINT_URL_STS", "http://"+closed.Addr().String()), "", sources.Unavailable, ""},
 		"STS never answers":                 {with(role, "AWS_ENDPOINT_URL_STS", "http://"+silent.Addr().String()), "", sources.Unavailable, ""},
-		"a profile that builds on none":     {map[string]string{"AWS_CONFIG_FILE": write(t, "config", "[profile x]\nrole_arn = "+sourcetest.Canary+"\nsource_profile = none"), "AWS_PROFILE": "x"}, "", sources.Invalid, `aws-sm db was not read: there is no AWS profile "none"`},
-		"a CA bundle that cannot be opened": {map[string]string{"AWS_CA_BUNDLE": "/nonexistent"}, "", sources.Invalid, "aws-sm db was not read: the AWS settings are wrong"},
+		"a profile that builds on none":     {map[string]string{"AWS_CONFIG_FILE": write(t, "config", "[profile x]\nrole_arn = "+sourcetest.Canary+"\nsource_profile = none"), "AWS_PROFILE": "x"}, "", sources.Invalid, `aws-sm db cannot be read: there is no AWS profile "none"`},
+		"a CA bundle that cannot be opened": {map[string]string{"AWS_CA_BUNDLE": "/nonexistent"}, "", sources.Invalid, "aws-sm db cannot be read: the AWS settings are wrong"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.sts != "" {
@@ -185,8 +185,8 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		m.Answer("GetSecretValue", redirect)
 		h := harness(m, "", false)
 		_, err := h.Fetch(t, h.Env, "aws-sm:db")
-		wantError(t, err, sources.Invalid, fmt.Sprintf("aws-sm db was refused: AWS says %d %s", status, http.StatusText(status)),
-			"is AWS_ENDPOINT_URL, where it is set, the right one?")
+		wantError(t, err, sources.Invalid, fmt.Sprintf("aws-sm db cannot be read: AWS answered %d %s", status, http.StatusText(status)),
+			awsItself)
 		m.Answer("AssumeRoleWithWebIdentity", redirect)
 		_, err = fetchAs(t, m, without(m, map[string]string{
 			"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/app", "AWS_WEB_IDENTITY_TOKEN_FILE": write(t, "token", sourcetest.Canary),

@@ -53,7 +53,7 @@ func checkName(name string) error {
 			"%q has a colon, which no secret's name can have", name)
 	}
 	if !awsconfig.ValidName(name) {
-		return sources.Errorf(sources.Invalid, "a name has letters, digits and /_+=.@-", "%q is not the name of a secret", name)
+		return sources.Errorf(sources.Invalid, "write a name of letters, digits and /_+=.@-", "%q is not the name of a secret", name)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func checkARN(ref sources.Ref) (sources.Ref, error) {
 	}
 	parts := strings.Split(arn.Resource, ":")
 	if arn.Service != "secretsmanager" || parts[0] != "secret" || len(parts) < 2 || parts[1] == "" {
-		return ref, sources.Errorf(sources.Invalid, "its form is arn:aws:secretsmanager:region:account:secret:name", "is not the ARN of a secret")
+		return ref, sources.Errorf(sources.Invalid, "write arn:aws:secretsmanager:region:account:secret:name", "is not the ARN of a secret")
 	}
 	if err := checkName(parts[1]); err != nil {
 		return ref, err
@@ -99,7 +99,7 @@ func checkARN(ref sources.Ref) (sources.Ref, error) {
 			continue
 		}
 		if _, twice := ref.Params[name]; twice {
-			return ref, sources.Errorf(sources.Invalid, "", "has both ECS's suffix and the parameter %s", name)
+			return ref, sources.Errorf(sources.Invalid, "write the one or the other: leave ?"+name+"= out, or that part of the suffix empty", "has both ECS's suffix and the parameter %s", name)
 		}
 		ref = ref.WithParam(name, value)
 	}

@@ -53,7 +53,7 @@ func TestRefused(t *testing.T) {
 		"aws-sm:prod:db":        "has a colon, which no secret's name can have",
 		"aws-sm:prod/db:user::": "has a colon, which no secret's name can have",
 		"aws-sm:prod db":        "is not the name of a secret",
-		"aws-sm:prod/db?stage=": "the parameter stage is empty",
+		"aws-sm:prod/db?stage=": `parameter "stage" is empty`,
 		"aws-sm:prod/db?region=eu-central-1.evil.example%2F":            `has "eu-central-1.evil.example/" where the region belongs`,
 		"aws-sm:prod/db?label=x":                                        `unknown parameter "label"`,
 		"aws-sm:arn:aws:secretsmanager":                                 "is not a whole ARN",

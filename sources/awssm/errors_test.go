@@ -40,6 +40,10 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = closed.Close()
+	_, port, err := net.SplitHostPort(closed.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -88,10 +92,19 @@ func TestErrors(t *testing.T) {
 		{"FIPS and an endpoint of one's own", sources.Invalid, "aws-sm:db", set("AWS_USE_FIPS_ENDPOINT", "true"), nil},
 		{"a value over AWS's limit", sources.Invalid, "aws-sm:db", nil, large(64<<10 + 1)},
 		{"an answer over our limit", sources.Invalid, "aws-sm:db", nil, large(9 << 20)},
+		{"no value", sources.NotFound, "aws-sm:db", nil, func() {
+			m.Answer("GetSecretValue", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) })
+		}},
+		{"a stage of another version", sources.NotFound, "aws-sm:db?stage=AWSPENDING&version-id=00000000-0000-0000-0000-000000000000", nil, code(400, "InvalidRequestException")},
+		{"an answer that is no JSON", sources.Unavailable, "aws-sm:db", nil, func() {
+			m.Answer("GetSecretValue", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<" + sourcetest.Canary)) })
+		}},
 		{"throttled", sources.Unavailable, "aws-sm:db", nil, code(400, "ThrottlingException")},
 		{"a fault of AWS", sources.Unavailable, "aws-sm:db", nil, code(500, "InternalServiceError")},
 		{"a gateway that fails", sources.Unavailable, "aws-sm:db", nil, code(502, "")},
 		{"nothing listens", sources.Unavailable, "aws-sm:db", set("AWS_ENDPOINT_URL", "http://"+closed.Addr().String()), nil},
+		{"an endpoint that no server has", sources.Invalid, "aws-sm:db", set("AWS_ENDPOINT_URL", "http://[::]:"+port), nil},
+		{"an endpoint without a scheme", sources.Invalid, "aws-sm:db", set("AWS_ENDPOINT_URL", "localhost:4566"), nil},
 		{"no answer", sources.Unavailable, "aws-sm:db", set("AWS_ENDPOINT_URL", "http://"+silent.Addr().String()), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -141,7 +141,7 @@ func (s *source) readPath(ctx context.Context, doc sources.Ref) (*sources.Docume
 		}
 	}
 	if len(all.Members) == 0 {
-		return nil, sources.Errorf(sources.NotFound, "see what is there: aws ssm get-parameters-by-path --region "+region+" --recursive --path "+doc.Path,
+		return nil, sources.Errorf(sources.NotFound, "look with: aws ssm get-parameters-by-path --region "+region+" --recursive --path "+doc.Path,
 			"has no parameter below it in %s", region)
 	}
 	return &sources.Document{Parse: func([]byte) (*sources.Value, error) { return all, nil }}, nil
@@ -150,7 +150,7 @@ func (s *source) readPath(ctx context.Context, doc sources.Ref) (*sources.Docume
 func document(p types.Parameter) (*sources.Document, error) {
 	value := []byte(aws.ToString(p.Value))
 	if len(value) > awsconfig.MaxValue {
-		return nil, sources.Errorf(sources.Invalid, "", "is larger than %d KiB", awsconfig.MaxValue>>10)
+		return nil, sources.Errorf(sources.Invalid, awsconfig.HintAWSItself, "is larger than %d KiB", awsconfig.MaxValue>>10)
 	}
 	doc := &sources.Document{Bytes: value, Parse: sources.ParseJSON, Version: strconv.FormatInt(p.Version, 10)}
 	if p.Type == types.ParameterTypeStringList {

@@ -194,7 +194,7 @@ func TestTensAndTheirErrors(t *testing.T) {
 			t.Errorf("%s: error %v", refs[i], errs[i])
 		}
 	}
-	hint := "see what is there: aws ssm get-parameters --region eu-central-1 --names "
+	hint := "look with: aws ssm get-parameters --region eu-central-1 --names "
 	wantError(t, errs[21], sources.NotFound, "aws-ssm /many/absent does not exist in eu-central-1", hint+"/many/absent")
 	wantError(t, errs[22], sources.NotFound, "aws-ssm /many/0 does not exist in eu-central-1, or has no version 9", hint+"/many/0")
 	wantError(t, errs[23], sources.NotFound, "aws-ssm /many/0 does not exist in eu-central-1, or has no label nothing", hint+"/many/0")
@@ -232,7 +232,7 @@ func TestOneDeniedParameterDoesNotDenyTheRest(t *testing.T) {
 			t.Errorf("reference %d: %v", i, errs[i])
 		}
 	}
-	wantError(t, errs[1], sources.Denied, "aws-ssm /a/closed may not be read: AWS denies it (AccessDeniedException)",
+	wantError(t, errs[1], sources.Denied, "aws-ssm /a/closed cannot be read: access denied (AccessDeniedException)",
 		"allow ssm:GetParameters on arn:aws:ssm:eu-central-1:*:parameter/a/closed, and kms:Decrypt on its key where that is your own")
 	if n := m.Requests("GetParameters"); n != 4 {
 		t.Errorf("%d requests, want 1 for all and 3 for each", n)

@@ -43,7 +43,7 @@ func check(ref sources.Ref) (sources.Ref, error) {
 	}
 	name, selector, selected := strings.Cut(name, ":")
 	if !awsconfig.ValidName(name) {
-		return ref, sources.Errorf(sources.Invalid, "a name has letters, digits, / and _.-", "%q is not the name of a parameter", name)
+		return ref, sources.Errorf(sources.Invalid, "write a name of letters, digits, / and _.-", "%q is not the name of a parameter", name)
 	}
 	ref.Path = prefix + name
 	if selected {
@@ -55,7 +55,7 @@ func check(ref sources.Ref) (sources.Ref, error) {
 	_, hasLabel := ref.Params[paramLabel]
 	switch {
 	case hasVersion && hasLabel:
-		return ref, sources.Errorf(sources.Invalid, "name the one or the other", "has both a version and a label")
+		return ref, sources.Errorf(sources.Invalid, "write the one or the other", "has both a version and a label")
 	case hasVersion && strings.Trim(version, "0123456789") != "":
 		return ref, sources.Errorf(sources.Invalid, "name a label with ?label=", "has a version %q that is not a number", version)
 	case isPath(ref) && (hasVersion || hasLabel):
@@ -81,7 +81,7 @@ func splitARN(path string) (prefix, resource string, err error) {
 	case arn.Service == "secretsmanager":
 		return "", "", sources.Errorf(sources.Invalid, "write aws-sm:"+path, "is the ARN of a secret, not of a parameter")
 	case arn.Service != "ssm" || len(arn.Resource) <= len("parameter/") || !strings.HasPrefix(arn.Resource, "parameter/"):
-		return "", "", sources.Errorf(sources.Invalid, "its form is arn:aws:ssm:region:account:parameter/name", "is not the ARN of a parameter")
+		return "", "", sources.Errorf(sources.Invalid, "write arn:aws:ssm:region:account:parameter/name", "is not the ARN of a parameter")
 	}
 	return strings.TrimSuffix(path, arn.Resource), arn.Resource, nil
 }
@@ -96,7 +96,7 @@ func withSelector(ref sources.Ref, selector string) (sources.Ref, error) {
 	}
 	for _, given := range []string{paramVersion, paramLabel} {
 		if _, twice := ref.Params[given]; twice {
-			return ref, sources.Errorf(sources.Invalid, "name the one or the other", "has both :%s and the parameter %s", selector, given)
+			return ref, sources.Errorf(sources.Invalid, "write the one or the other", "has both :%s and the parameter %s", selector, given)
 		}
 	}
 	return ref.WithParam(name, selector), nil

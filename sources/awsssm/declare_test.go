@@ -49,7 +49,7 @@ func TestRefused(t *testing.T) {
 		"aws-ssm:/app/db:3?label=live":                                   "has both :3 and the parameter label",
 		"aws-ssm:/app/db?version=3&label=x":                              "has both a version and a label",
 		"aws-ssm:/app/db?version=live":                                   `has a version "live" that is not a number`,
-		"aws-ssm:/app/db?label=":                                         "the parameter label is empty",
+		"aws-ssm:/app/db?label=":                                         `parameter "label" is empty`,
 		"aws-ssm:/app/?label=live":                                       "is a whole path, of which no version or label can be selected",
 		"aws-ssm:/app/:3":                                                "is a whole path, of which no version or label can be selected",
 		"aws-ssm:app/":                                                   "is a path that does not begin with a slash",

@@ -16,9 +16,9 @@ func translate(ctx context.Context, doc sources.Ref, region string, err error) *
 	case "ParameterNotFound", "ParameterVersionNotFound", "ParameterVersionLabelNotFound":
 		return notFound(doc, region)
 	case "InvalidKeyId":
-		return sources.Errorf(sources.Denied, "allow kms:Decrypt on its KMS key, and see that the key is enabled", "cannot be decrypted by AWS (%s)", code)
+		return sources.Errorf(sources.Denied, "allow kms:Decrypt on its KMS key, and check that the key is enabled", "cannot be read: access denied: AWS cannot decrypt it (%s)", code)
 	case "ValidationException":
-		return sources.Errorf(sources.Invalid, "check the name, the version and the label", "is not something that Parameter Store can be asked for (%s)", code)
+		return sources.Errorf(sources.Invalid, "check the name, ?version= and ?label=", "cannot be read: AWS finds the request wrong (%s)", code)
 	}
 	return request(doc, region).Translate(ctx, err)
 }
@@ -31,7 +31,7 @@ func notFound(doc sources.Ref, region string) *sources.Error {
 	if label := doc.Params[paramLabel]; label != "" {
 		what += ", or has no label " + label
 	}
-	return sources.Errorf(sources.NotFound, "see what is there: aws ssm get-parameters --region "+region+" --names "+doc.Path, "%s", what)
+	return sources.Errorf(sources.NotFound, "look with: aws ssm get-parameters --region "+region+" --names "+doc.Path, "%s", what)
 }
 
 // request is what a policy has to allow for doc. Whoever may read a path may

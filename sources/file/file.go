@@ -4,19 +4,12 @@ package file
 
 import (
 	"context"
-	"errors"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"secret-init/sources"
 )
-
-// maxSize bounds what is read into memory, in bytes.
-const maxSize = 16 << 20
 
 // Backend is the scheme "file".
 var Backend = sources.Backend{
@@ -32,7 +25,7 @@ var Backend = sources.Backend{
 
 func check(ref sources.Ref) (sources.Ref, error) {
 	if !filepath.IsAbs(ref.Path) {
-		return ref, sources.Errorf(sources.Invalid, "write it from the root: file:/run/secrets/"+filepath.Base(ref.Path), "the path %q is not absolute", ref.Path)
+		return ref, sources.Errorf(sources.Invalid, "write it from the root, as in file:/run/secrets/"+filepath.Base(ref.Path), "the path %q is not absolute", ref.Path)
 	}
 	ref.Path = filepath.Clean(ref.Path)
 	return ref, nil
@@ -44,45 +37,20 @@ func (source) Close(context.Context) error { return nil }
 
 func (source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
 	if ctx.Err() != nil {
-		return nil, sources.Errorf(sources.Unavailable, "", "was not read: %v", ctx.Err())
+		return nil, sources.ContextError(ctx)
 	}
 	info, err := os.Stat(doc.Path)
 	if err != nil {
-		return nil, translate(err)
+		return nil, sources.FileError(err, doc.Path)
 	}
 	if info.IsDir() {
 		return directory(doc.Path)
 	}
-	content, err := readFile(doc.Path)
+	content, err := sources.ReadFile(doc.Path)
 	if err != nil {
 		return nil, err
 	}
 	return &sources.Document{Bytes: content, Parse: parser(doc.Path)}, nil
-}
-
-// readFile reads a regular file: a pipe or a device could block for ever.
-func readFile(path string) ([]byte, error) {
-	// O_NONBLOCK: opening a fifo would wait for its writer.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, translate(err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, translate(err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, sources.Errorf(sources.Invalid, "", "is not a regular file")
-	}
-	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, translate(err)
-	}
-	if len(content) > maxSize {
-		return nil, sources.Errorf(sources.Invalid, "", "is larger than %d MiB", maxSize>>20)
-	}
-	return content, nil
 }
 
 // directory is a document with one key a file. Names with a leading dot are
@@ -90,7 +58,7 @@ func readFile(path string) ([]byte, error) {
 func directory(path string) (*sources.Document, error) {
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil, translate(err)
+		return nil, sources.FileError(err, path)
 	}
 	all := &sources.Value{Kind: sources.Object}
 	for _, entry := range entries {
@@ -99,7 +67,7 @@ func directory(path string) (*sources.Document, error) {
 		if strings.HasPrefix(entry.Name(), ".") || err == nil && info.IsDir() {
 			continue
 		}
-		content, err := readFile(name)
+		content, err := sources.ReadFile(name)
 		if err != nil {
 			e := err.(*sources.Error)
 			e.What = "has a file " + entry.Name() + " that " + e.What
@@ -118,17 +86,4 @@ func parser(path string) func([]byte) (*sources.Value, error) {
 		return sources.ParseYAML
 	}
 	return nil
-}
-
-func translate(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return sources.Errorf(sources.NotFound, "", "does not exist")
-	case errors.Is(err, fs.ErrPermission):
-		return sources.Errorf(sources.Denied, "", "cannot be read: permission denied")
-	}
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
-	return sources.Errorf(sources.Invalid, "", "cannot be read: %v", err)
 }

@@ -39,7 +39,7 @@ var formats = []string{formatYAML, formatJSON, formatDotenv, formatINI, formatBi
 func check(ref sources.Ref) (sources.Ref, error) {
 	format, given := ref.Params[paramFormat]
 	if given && !slices.Contains(formats, format) {
-		return ref, sources.Errorf(sources.Invalid, "formats: "+strings.Join(formats, ", "), "unknown format %q", format)
+		return ref, sources.Errorf(sources.Invalid, "it takes: "+strings.Join(formats, ", "), "unknown format %q", format)
 	}
 	ref.Path = filepath.Clean(ref.Path)
 	return ref, nil

@@ -124,14 +124,14 @@ func classify(err error) (why string, unavailable bool) {
 	// Without credentials the AWS SDK asks the instance metadata, and fails to connect.
 	for e := err; errors.As(e, &operation); e = operation.Err {
 		if operation.ServiceID == "ec2imds" {
-			return "was not asked, since no AWS credentials were found", false
+			return "was not asked, since there are no credentials for AWS", false
 		}
 	}
 	if errors.Is(err, http.ErrNoLocation) {
-		return "answers with a redirect to another server, which is not followed", false
+		return "answered with a redirect to another server, which is not followed", false
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return "answers with more than a key", false
+		return "answered with more than a key", false
 	}
 	code, name := 0, ""
 	if e, ok := errors.AsType[*vault.ResponseError](err); ok {
@@ -147,13 +147,13 @@ func classify(err error) (why string, unavailable bool) {
 		name = http.StatusText(code)
 	}
 	if s, ok := status.FromError(err); ok {
-		return "answers " + s.Code().String(), slices.Contains([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded}, s.Code())
+		return "answered " + s.Code().String(), slices.Contains([]codes.Code{codes.Unavailable, codes.ResourceExhausted, codes.DeadlineExceeded}, s.Code())
 	}
 	if code != 0 {
-		return fmt.Sprintf("answers %d %s", code, name), code >= 500 || code == http.StatusTooManyRequests || strings.Contains(name, "Throttling")
+		return fmt.Sprintf("answered %d %s", code, name), code >= 500 || code == http.StatusTooManyRequests || strings.Contains(name, "Throttling")
 	}
 	if _, ok := errors.AsType[net.Error](err); ok || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, io.EOF) {
-		return "does not answer", true
+		return "did not answer", true
 	}
 	return "", false
 }
@@ -194,7 +194,7 @@ func (s source) keyHint(tree *sops.Tree, failures []failure) string {
 			named = append(named, describe(key))
 			setting := s.settingFor(key)
 			if slices.ContainsFunc(failures, func(f failure) bool { return f.key == key && f.unavailable }) {
-				setting = "can this host reach it? --timeout sets how long to try"
+				setting = "check that it can be reached from here; raise --timeout to try longer"
 			}
 			if !slices.Contains(settings, setting) {
 				settings = append(settings, setting)
@@ -204,7 +204,7 @@ func (s source) keyHint(tree *sops.Tree, failures []failure) string {
 	if len(named) > most {
 		named = append(named[:most], fmt.Sprintf("and %d more", len(named)-most))
 	}
-	return printable("it is encrypted for " + strings.Join(named, ", ") + "; " + strings.Join(settings, "; "))
+	return printable(strings.Join(settings, "; ") + "; it is encrypted for " + strings.Join(named, ", "))
 }
 
 // describe is how messages call a key.
@@ -243,13 +243,13 @@ func (s source) settingFor(key keys.MasterKey) string {
 	case *hcvault.MasterKey:
 		return "set VAULT_TOKEN to a token with update on " + k.EnginePath + "/decrypt/" + k.KeyName
 	case *gcpkms.MasterKey:
-		return "grant roles/cloudkms.cryptoKeyDecrypter; GOOGLE_APPLICATION_CREDENTIALS names other credentials than the default ones"
+		return "grant roles/cloudkms.cryptoKeyDecrypter to the default credentials, or set GOOGLE_APPLICATION_CREDENTIALS to others"
 	case *azkv.MasterKey:
-		return "allow the key's decrypt operation to the identity of AZURE_CLIENT_ID or the managed one"
+		return "allow decrypt on the key to the identity of AZURE_CLIENT_ID, or to the managed one"
 	case *hckms.MasterKey:
 		return "set HUAWEICLOUD_SDK_AK and HUAWEICLOUD_SDK_SK"
 	}
-	return "it needs a newer secret-init"
+	return "use a newer secret-init: it does not know this kind of key"
 }
 
 // ageSetting looks at what is set: a key that is there and does not fit is a
@@ -258,17 +258,17 @@ func (s source) ageSetting() string {
 	if text := s.getenv(age.SopsAgeKeyEnv); text != "" {
 		var identities age.ParsedIdentities
 		if identities.Import(strings.Fields(text)...) != nil {
-			return "SOPS_AGE_KEY is set, but is not an age key (AGE-SECRET-KEY-1...)"
+			return "set SOPS_AGE_KEY to an age key (AGE-SECRET-KEY-1...): what is set is none"
 		}
-		return "SOPS_AGE_KEY is set, but is the key of another recipient"
+		return "set SOPS_AGE_KEY to the key of this recipient: the one that is set is another's"
 	}
 	if path := s.getenv(age.SopsAgeKeyFileEnv); path != "" {
 		file, err := os.Open(path)
 		if err != nil {
-			return "SOPS_AGE_KEY_FILE is set, but that file cannot be read"
+			return "set SOPS_AGE_KEY_FILE to a file that can be read: the one that is set cannot"
 		}
 		_ = file.Close()
-		return "SOPS_AGE_KEY_FILE is set, but that file has no age key of this recipient"
+		return "set SOPS_AGE_KEY_FILE to a file with the key of this recipient: the one that is set has none"
 	}
 	return "set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE to the file with the age key"
 }

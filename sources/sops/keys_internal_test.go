@@ -47,22 +47,22 @@ func TestClassify(t *testing.T) {
 		why         string
 		unavailable bool
 	}{
-		{&vault.ResponseError{StatusCode: 403, Errors: []string{canary}}, "answers 403 Forbidden", false},
-		{&vault.ResponseError{StatusCode: 503, Errors: []string{canary}}, "answers 503 Service Unavailable", true},
-		{&vault.ResponseError{StatusCode: 429}, "answers 429 Too Many Requests", true},
-		{&azcore.ResponseError{StatusCode: 403, ErrorCode: "Forbidden"}, "answers 403 Forbidden", false},
-		{&azcore.ResponseError{StatusCode: 500}, "answers 500 Internal Server Error", true},
-		{status.Error(codes.PermissionDenied, canary), "answers PermissionDenied", false},
-		{status.Error(codes.Unavailable, canary), "answers Unavailable", true},
-		{status.Error(codes.ResourceExhausted, canary), "answers ResourceExhausted", true},
-		{aws("KMS", "AccessDeniedException", 400), "answers 400 AccessDeniedException", false},
-		{aws("KMS", "ThrottlingException", 400), "answers 400 ThrottlingException", true},
-		{aws("KMS", "KMSInternalException", 500), "answers 500 KMSInternalException", true},
+		{&vault.ResponseError{StatusCode: 403, Errors: []string{canary}}, "answered 403 Forbidden", false},
+		{&vault.ResponseError{StatusCode: 503, Errors: []string{canary}}, "answered 503 Service Unavailable", true},
+		{&vault.ResponseError{StatusCode: 429}, "answered 429 Too Many Requests", true},
+		{&azcore.ResponseError{StatusCode: 403, ErrorCode: "Forbidden"}, "answered 403 Forbidden", false},
+		{&azcore.ResponseError{StatusCode: 500}, "answered 500 Internal Server Error", true},
+		{status.Error(codes.PermissionDenied, canary), "answered PermissionDenied", false},
+		{status.Error(codes.Unavailable, canary), "answered Unavailable", true},
+		{status.Error(codes.ResourceExhausted, canary), "answered ResourceExhausted", true},
+		{aws("KMS", "AccessDeniedException", 400), "answered 400 AccessDeniedException", false},
+		{aws("KMS", "ThrottlingException", 400), "answered 400 ThrottlingException", true},
+		{aws("KMS", "KMSInternalException", 500), "answered 500 KMSInternalException", true},
 		{&smithy.OperationError{ServiceID: "KMS", Err: fmt.Errorf("credentials: %w", &smithy.OperationError{ServiceID: "ec2imds", Err: refused})},
-			"was not asked, since no AWS credentials were found", false},
-		{&url.Error{Op: "Put", URL: canary, Err: refused}, "does not answer", true},
-		{&url.Error{Op: "Put", URL: canary, Err: io.EOF}, "does not answer", true},
-		{context.DeadlineExceeded, "does not answer", true},
+			"was not asked, since there are no credentials for AWS", false},
+		{&url.Error{Op: "Put", URL: canary, Err: refused}, "did not answer", true},
+		{&url.Error{Op: "Put", URL: canary, Err: io.EOF}, "did not answer", true},
+		{context.DeadlineExceeded, "did not answer", true},
 		{errors.New(canary), "", false},
 	}
 	for _, test := range tests {
@@ -80,11 +80,11 @@ func TestKeyErrorOfCloudKeys(t *testing.T) {
 	huawei := &hckms.MasterKey{KeyID: "cn-north-1:id"}
 	tree := &sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{{gcp, azure, huawei}}}}
 	s := source{getenv: func(string) string { return "" }}
-	err := s.keyError(tree, []failure{{key: gcp}, {key: azure, why: "answers 403 Forbidden"}, {key: huawei}})
-	if sources.ClassOf(err) != sources.Denied || err.Error() != "cannot be decrypted: Azure Key Vault https://v.vault.azure.net/keys/n/1 answers 403 Forbidden" {
+	err := s.keyError(tree, []failure{{key: gcp}, {key: azure, why: "answered 403 Forbidden"}, {key: huawei}})
+	if sources.ClassOf(err) != sources.Denied || err.Error() != "cannot be decrypted: Azure Key Vault https://v.vault.azure.net/keys/n/1 answered 403 Forbidden" {
 		t.Error(err)
 	}
-	for _, part := range []string{"GCP KMS projects/p/locations/global/keyRings/r/cryptoKeys/k?, ", "HuaweiCloud KMS cn-north-1:id; ", "cryptoKeyDecrypter", "AZURE_CLIENT_ID", "HUAWEICLOUD_SDK_AK"} {
+	for _, part := range []string{"GCP KMS projects/p/locations/global/keyRings/r/cryptoKeys/k?, ", "HuaweiCloud KMS cn-north-1:id", "cryptoKeyDecrypter", "AZURE_CLIENT_ID", "HUAWEICLOUD_SDK_AK"} {
 		if hint := sources.HintOf(err); !strings.Contains(hint, part) || strings.Contains(hint, "\n") {
 			t.Errorf("hint %q has no %q", hint, part)
 		}
@@ -93,7 +93,7 @@ func TestKeyErrorOfCloudKeys(t *testing.T) {
 	for range 12 {
 		many = append(many, keys.MasterKey(azure))
 	}
-	if hint := s.keyHint(&sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{many}}}, nil); !strings.Contains(hint, "and 4 more; ") {
+	if hint := s.keyHint(&sops.Tree{Metadata: sops.Metadata{KeyGroups: []sops.KeyGroup{many}}}, nil); !strings.Contains(hint, ", and 4 more") {
 		t.Errorf("hint %q", hint)
 	}
 }

@@ -37,7 +37,7 @@ func (a *gpgAgent) stop(ctx context.Context) error {
 	if !a.ours || !agentAnswers(ctx) {
 		return nil
 	}
-	left := sources.Errorf(sources.Invalid, "run gpgconf --kill gpg-agent", "sops: the gpg-agent that was started to decrypt still runs")
+	left := sources.Errorf(sources.Invalid, "end it with: gpgconf --kill gpg-agent", "sops: the gpg-agent that was started to decrypt still runs")
 	if exec.CommandContext(ctx, "gpgconf", "--kill", "gpg-agent").Run() != nil {
 		return left
 	}

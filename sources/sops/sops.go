@@ -8,11 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/getsops/sops/v3"
@@ -26,9 +22,6 @@ import (
 
 	"secret-init/sources"
 )
-
-// maxSize bounds the encrypted file, in bytes.
-const maxSize = 16 << 20
 
 type source struct {
 	getenv func(string) string
@@ -62,7 +55,7 @@ func (s source) Close(ctx context.Context) error { return s.agent.stop(ctx) }
 // bound to a context, so they run beside it: what is late is left behind.
 func (s source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
 	if ctx.Err() != nil {
-		return nil, interrupted()
+		return nil, sources.ContextError(ctx)
 	}
 	done := make(chan sources.Result, 1)
 	go func() {
@@ -73,12 +66,8 @@ func (s source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, 
 	case result := <-done:
 		return result.Document, result.Err
 	case <-ctx.Done():
-		return nil, interrupted()
+		return nil, sources.ContextError(ctx)
 	}
-}
-
-func interrupted() error {
-	return sources.Errorf(sources.Unavailable, "", "was not decrypted in time")
 }
 
 func (s source) read(ctx context.Context, doc sources.Ref) (_ *sources.Document, err error) {
@@ -86,12 +75,12 @@ func (s source) read(ctx context.Context, doc sources.Ref) (_ *sources.Document,
 		// A malformed file may send the library out of bounds, and the trace
 		// of a panic would show parts of it.
 		if r := recover(); r == errFatal {
-			err = sources.Errorf(sources.Unavailable, "see /etc/sops/audit.yaml", "was not decrypted: sops cannot write its audit log")
+			err = sources.Errorf(sources.Unavailable, "check /etc/sops/audit.yaml, and that its database can be reached", "cannot be read: sops cannot write its audit log")
 		} else if r != nil {
-			err = sources.Errorf(sources.Invalid, "", "cannot be read by the sops library: it is malformed")
+			err = sources.Errorf(sources.Invalid, "look with: sops decrypt "+doc.Path, "cannot be read: it is malformed, and sops gave up on it")
 		}
 	}()
-	content, err := readFile(doc.Path)
+	content, err := sources.ReadFile(doc.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -120,45 +109,6 @@ func (s source) read(ctx context.Context, doc sources.Ref) (_ *sources.Document,
 	return &sources.Document{Bytes: plain, Parse: parser(format, tree.Branches), Version: hex.EncodeToString(sum[:6])}, nil
 }
 
-// readFile reads a regular file. O_NONBLOCK: to open a pipe would wait for a writer.
-func readFile(path string) ([]byte, error) {
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fileError(err, path)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, fileError(err, path)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, sources.Errorf(sources.Invalid, "", "is not a regular file")
-	}
-	content, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	if err != nil {
-		return nil, fileError(err, path)
-	}
-	if len(content) > maxSize {
-		return nil, sources.Errorf(sources.Invalid, "", "is larger than %d MiB", maxSize>>20)
-	}
-	return content, nil
-}
-
-func fileError(err error, path string) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && filepath.IsAbs(path):
-		return sources.Errorf(sources.NotFound, "is it in the image, or mounted?", "does not exist")
-	case errors.Is(err, fs.ErrNotExist):
-		return sources.Errorf(sources.NotFound, "a relative path starts at the working directory: better write it from the root", "does not exist")
-	case errors.Is(err, fs.ErrPermission):
-		return sources.Errorf(sources.Denied, "it is read before privileges are dropped, by the user that the container starts as", "cannot be read: permission denied")
-	}
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		err = pathErr.Err
-	}
-	return sources.Errorf(sources.Invalid, "", "cannot be read: %v", err)
-}
-
 func storeFor(format string) sops.Store {
 	c := config.NewStoresConfig()
 	switch format {
@@ -174,12 +124,12 @@ func storeFor(format string) sops.Store {
 	return json.NewBinaryStore(&c.JSONBinary)
 }
 
-const formatHint = "where the file's name does not tell its format, say so: ?format=yaml, json, dotenv, ini or binary"
+const formatHint = "add ?format= where the file's name does not tell it: yaml, json, dotenv, ini or binary"
 
 // loadError drops the library's text: it quotes the line that it stumbled on.
 func loadError(err error, doc sources.Ref) error {
 	if errors.Is(err, sops.MetadataNotFound) {
-		return sources.Errorf(sources.Invalid, "encrypt it: sops encrypt --in-place "+doc.Path, "was not encrypted by sops")
+		return sources.Errorf(sources.Invalid, "encrypt it with: sops encrypt --in-place "+doc.Path, "was not encrypted by sops")
 	}
 	return sources.Errorf(sources.Invalid, formatHint, "is not a SOPS file of the format %s", formatOf(doc))
 }
@@ -187,7 +137,7 @@ func loadError(err error, doc sources.Ref) error {
 // decrypt decrypts tree in place and verifies its MAC, as decrypt.DataWithFormat
 // of the library does. No error of the library is passed on: it quotes values.
 func decrypt(tree *sops.Tree, key []byte) error {
-	tampered := sources.Errorf(sources.Invalid, "restore it, or encrypt it again from a copy that you trust",
+	tampered := sources.Errorf(sources.Invalid, "restore it, or encrypt a copy that you trust with: sops encrypt",
 		"fails its integrity check (MAC): it was changed after it was encrypted")
 	cipher := aes.NewCipher()
 	mac, err := tree.Decrypt(key, cipher)

@@ -327,8 +327,8 @@ func TestLibraryGivesUp(t *testing.T) {
 	key := servers.NewAgeKey(t)
 	path := put(t, key.Sops(), "a.yaml", "yaml", []byte("value: x\n"))
 	for what, fail := range map[string]func(){
-		"was not decrypted: sops cannot write its audit log":  func() { logging.Loggers["AUDIT"].Fatal(sourcetest.Canary) },
-		"cannot be read by the sops library: it is malformed": func() { panic(sourcetest.Canary) },
+		"cannot be read: sops cannot write its audit log":         func() { logging.Loggers["AUDIT"].Fatal(sourcetest.Canary) },
+		"cannot be read: it is malformed, and sops gave up on it": func() { panic(sourcetest.Canary) },
 	} {
 		auditor.fail = fail
 		for name, value := range ageEnv(t, key) {

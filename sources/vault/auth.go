@@ -61,7 +61,7 @@ func (s *session) end(ctx context.Context) error {
 	}
 	answer, err := s.client.do(ctx, request{method: http.MethodPut, path: "auth/token/revoke-self"})
 	if err == nil && answer.status >= 300 {
-		err = sources.Errorf(sources.Denied, `let a policy of it say: path "auth/token/revoke-self" { capabilities = ["update"] }`, "Vault answered %d", answer.status)
+		err = sources.Errorf(sources.Denied, `allow it in a policy of the token: path "auth/token/revoke-self" { capabilities = ["update"] }`, "Vault answered %d", answer.status)
 	}
 	if e, ok := errors.AsType[*sources.Error](err); ok {
 		e.Subject, e.What = "vault", "could not revoke the token of this start: "+e.What
@@ -91,7 +91,7 @@ func login(ctx context.Context, settings sources.Settings, wrapped *wrapped) (*s
 			return nil, err
 		}
 		if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) || r == ' ' }) {
-			return nil, sources.Errorf(sources.Invalid, "", "cannot be read: the token holds characters that no token has")
+			return nil, sources.Errorf(sources.Invalid, "set VAULT_TOKEN to the token alone, or VAULT_TOKEN_FILE to a file with nothing else in it", "cannot be read: the token holds characters that no token has")
 		}
 		client.api.SetToken(token)
 		session.revoke = session.revoke && token != ""
@@ -121,7 +121,7 @@ func (l *loginSettings) login(ctx context.Context, m method) (*api.SecretAuth, e
 	how, err := m.begin(ctx, l)
 	if err != nil {
 		if _, ok := errors.AsType[*sources.Error](err); !ok {
-			err = sources.Errorf(sources.Invalid, "", "cannot be read: the settings for the login with %s are incomplete", l.name)
+			err = sources.Errorf(sources.Denied, hintNoAuth, "cannot be read: the login with %s lacks a setting", l.name)
 		}
 		return nil, err
 	}
@@ -135,19 +135,19 @@ func (l *loginSettings) login(ctx context.Context, m method) (*api.SecretAuth, e
 		return nil, redirected(last)
 	}
 	if secret == nil && last.status == http.StatusNotFound {
-		return nil, sources.Errorf(sources.Invalid, hintAuthPath, "cannot be read: no auth method answers at auth/%s", l.mount)
+		return nil, l.nobody()
 	}
 	if secret == nil {
 		// Vault 1.13.0 answers a wrong LDAP password with 204.
 		return nil, l.refused()
 	}
 	if secret.Auth == nil || secret.Auth.ClientToken == "" {
-		return nil, sources.Errorf(sources.Invalid, "let the role do without a second factor: nobody is there to give it", "cannot be read: the login with %s gave no token", l.name)
+		return nil, sources.Errorf(sources.Denied, "allow the role to do without a second factor: nobody is there to give it", "cannot be read: access denied: the login with %s gave no token", l.name)
 	}
 	return secret.Auth, nil
 }
 
-const hintAuthPath = "see what is mounted with: vault auth list; VAULT_AUTH_PATH names another mount"
+const hintAuthPath = "check the credentials; set VAULT_AUTH_PATH where the mount is another; look with: vault auth list"
 
 // loginError is why auth/<mount> gave no token. A login's 400 and 403 mean
 // the credentials: Vault tells no more, and neither do we.
@@ -160,11 +160,18 @@ func (l *loginSettings) loginError(ctx context.Context, err error, a *answer) er
 		return l.client.connectionError(ctx, err)
 	}
 	a.status, a.messages = said.StatusCode, said.Errors
+	if a.status == http.StatusNotFound {
+		return l.nobody()
+	}
 	failed := operation{path: "auth/" + l.mount + "/login", write: true}.failed(a)
 	if isPlainHTTP(a) || a.status != http.StatusBadRequest && a.status != http.StatusForbidden && !saysWrongCredentials(a) {
 		return failed
 	}
 	return l.refused()
+}
+
+func (l *loginSettings) nobody() error {
+	return sources.Errorf(sources.Invalid, hintAuthPath, "cannot be read: no auth method answers at auth/%s", l.mount)
 }
 
 // saysWrongCredentials: Vault 1.13.0 answers them with 500. To try such a
@@ -177,7 +184,7 @@ func saysWrongCredentials(a *answer) bool {
 // is not there look the same.
 func (l *loginSettings) refused() error {
 	return sources.Errorf(sources.Denied, hintAuthPath,
-		"cannot be read: the login with %s was refused: the credentials are wrong or used up, or nothing is mounted at auth/%s", l.name, l.mount)
+		"cannot be read: access denied: the credentials for the login with %s are wrong or used up, or nothing is mounted at auth/%s", l.name, l.mount)
 }
 
 // wrapped keeps what a wrapping token has given: it gives it once, and the
@@ -215,7 +222,7 @@ func (l *loginSettings) unwrap(ctx context.Context) error {
 		} `json:"data"`
 	}
 	if json.Unmarshal(answer.body, &content) != nil {
-		return sources.Errorf(sources.Invalid, "", "cannot be read: the answer of VAULT_WRAPPED_TOKEN is not a token's")
+		return sources.Errorf(sources.Invalid, hintAddress, "cannot be read: the answer to the wrapping token is not Vault's JSON")
 	}
 	l.wrapped.secretID, l.wrapped.token = content.Data.SecretID, content.Auth.Token
 	if l.wrapped.token == "" {

@@ -48,13 +48,13 @@ func beginAWS(ctx context.Context, l *loginSettings) (api.AuthMethod, error) {
 	}
 	credentials, err := cfg.Credentials.Retrieve(ctx)
 	if err != nil {
-		return nil, sources.Errorf(sources.Unavailable, "", "cannot be read: the AWS credentials could not be obtained")
+		return nil, sources.Errorf(sources.Unavailable, "raise --timeout to try longer", "cannot be read: no AWS credentials for the login with aws")
 	}
 	endpoint, err := sts.NewDefaultEndpointResolverV2().ResolveEndpoint(ctx, sts.EndpointParameters{
 		Region: &endpointRegion, UseDualStack: aws.Bool(false), UseFIPS: aws.Bool(false), UseGlobalEndpoint: aws.Bool(false),
 	})
 	if err != nil {
-		return nil, sources.Errorf(sources.Invalid, "a region is written as in eu-central-1", "cannot be read: VAULT_AWS_STS_REGION is not a region")
+		return nil, sources.Errorf(sources.Invalid, "write a region as in eu-central-1", "cannot be read: VAULT_AWS_STS_REGION is not a region")
 	}
 	address := endpoint.URI.JoinPath("/").String()
 	signed, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader([]byte(callerIdentity)))
@@ -67,7 +67,7 @@ func beginAWS(ctx context.Context, l *loginSettings) (api.AuthMethod, error) {
 	}
 	hash := sha256.Sum256([]byte(callerIdentity))
 	if err := v4.NewSigner().SignHTTP(ctx, credentials, signed, hex.EncodeToString(hash[:]), "sts", region, time.Now()); err != nil {
-		return nil, sources.Errorf(sources.Invalid, "", "cannot be read: the AWS credentials cannot sign a request")
+		return nil, sources.Errorf(sources.Denied, "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "cannot be read: the AWS credentials cannot sign a request")
 	}
 	headers, err := json.Marshal(signed.Header)
 	if err != nil {

@@ -11,5 +11,5 @@ import (
 )
 
 func beginAWS(context.Context, *loginSettings) (api.AuthMethod, error) {
-	return nil, sources.Errorf(sources.Invalid, "build with AWS among its SOURCES", "cannot be read: this build leaves AWS out, and with it the login with aws")
+	return nil, sources.Errorf(sources.Invalid, `build it in with: make build SOURCES="vault aws"`, "cannot be read: this build leaves AWS out, and with it the login with aws")
 }

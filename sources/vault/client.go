@@ -42,7 +42,7 @@ func newClient(settings sources.Settings) (*client, error) {
 	if proxy := settings.Getenv("VAULT_PROXY_ADDR"); proxy != "" {
 		u, err := url.Parse(proxy)
 		if err != nil || u.Host == "" {
-			return nil, sources.Errorf(sources.Invalid, "it has the form http://HOST:3128", "cannot be read: VAULT_PROXY_ADDR is not the URL of a proxy")
+			return nil, sources.Errorf(sources.Invalid, "set VAULT_PROXY_ADDR=http://HOST:3128", "cannot be read: VAULT_PROXY_ADDR is not the URL of a proxy")
 		}
 		transport.Proxy = http.ProxyURL(u)
 	}
@@ -53,8 +53,8 @@ func newClient(settings sources.Settings) (*client, error) {
 		DisableRedirects: true,
 	}
 	if err := config.ConfigureTLS(tlsSettings); err != nil {
-		return nil, sources.Errorf(sources.Invalid, "look at VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
-			"cannot be read: a certificate or key for TLS could not be loaded")
+		return nil, sources.Errorf(sources.Invalid, "check VAULT_CACERT, VAULT_CAPATH, VAULT_CLIENT_CERT and VAULT_CLIENT_KEY",
+			"cannot be read: a certificate or key for TLS cannot be loaded")
 	}
 	config.Address = address
 	c, err := api.NewClient(config)
@@ -72,14 +72,20 @@ func newClient(settings sources.Settings) (*client, error) {
 func addressOf(settings sources.Settings) (string, error) {
 	address := strings.TrimSpace(settings.Getenv("VAULT_ADDR"))
 	if address == "" {
-		return "", sources.Errorf(sources.Invalid, "set VAULT_ADDR=https://HOST:8200", "cannot be read: VAULT_ADDR is not set")
+		return "", sources.Errorf(sources.Invalid, hintSetAddress, "cannot be read: VAULT_ADDR is not set")
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "unix" && (u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "") {
 		// The address itself is not shown: it may hold a password.
-		return "", sources.Errorf(sources.Invalid, "it has the form https://HOST:8200", "cannot be read: VAULT_ADDR is not the URL of a server")
+		return "", notServer()
 	}
 	return address, nil
+}
+
+const hintSetAddress = "set VAULT_ADDR=https://HOST:8200"
+
+func notServer() *sources.Error {
+	return sources.Errorf(sources.Invalid, hintSetAddress, "cannot be read: VAULT_ADDR is not the URL of a server")
 }
 
 func tlsOf(settings sources.Settings) (*api.TLSConfig, error) {
@@ -163,7 +169,7 @@ func (c *client) do(ctx context.Context, r request) (*answer, error) {
 	}
 	if r.body != nil {
 		if err := req.SetJSONBody(r.body); err != nil {
-			return nil, sources.Errorf(sources.Invalid, "", "cannot be read: a parameter cannot be written as JSON")
+			return nil, sources.Errorf(sources.Invalid, "write the parameters in UTF-8", "cannot be read: a parameter cannot be written as JSON")
 		}
 	}
 	resp, err := c.api.RawRequestWithContext(ctx, req)

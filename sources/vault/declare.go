@@ -49,31 +49,31 @@ func check(ref sources.Ref) (sources.Ref, error) {
 		return ref, sources.Errorf(sources.Invalid, hint, format, args...)
 	}
 	if strings.HasPrefix(ref.Path, "//") {
-		return invalid("leave the slashes out, and set VAULT_ADDR: vault:secret/db", "the path begins with //, as if a server's name followed")
+		return invalid("write vault:secret/db, and set VAULT_ADDR to the server", "the path begins with //, as if a server's name followed")
 	}
 	path := strings.TrimPrefix(strings.TrimSuffix(ref.Path, "/"), "/")
 	parts := strings.Split(path, "/")
 	switch {
 	case slices.Contains(parts, ""):
-		return invalid("", "the path %q has an empty part", ref.Path)
+		return invalid("write one slash between the parts, as in vault:secret/db", "the path %q has an empty part", ref.Path)
 	case slices.Contains(parts, "..") || slices.Contains(parts, "."):
-		return invalid("", "the path %q has a part . or .., which Vault does not know", ref.Path)
+		return invalid("write the path without it", "the path %q has a part . or .., which Vault does not know", ref.Path)
 	case parts[0] == "v1" && len(parts) > 2:
-		return invalid("leave v1/ out: vault:"+strings.Join(parts[1:], "/"), "the path begins with the API's own prefix v1/")
+		return invalid("write vault:"+strings.Join(parts[1:], "/"), "the path begins with the API's own prefix v1/")
 	case len(parts) == 1:
-		return invalid(fmt.Sprintf("name what is under it: vault:%s/NAME", path), "the path %q names a mount, not a secret", path)
+		return invalid(fmt.Sprintf("write vault:%s/NAME", path), "the path %q names a mount, not a secret", path)
 	}
 	ref.Path = path
 	if method, ok := ref.Params[paramMethod]; ok && method != "write" && method != "read" {
-		return invalid("", "method=%s: the parameter takes read or write", method)
+		return invalid("it takes: read, write", "parameter %q does not take %q", paramMethod, method)
 	}
 	if version, ok := ref.Params[paramVersion]; ok && !isWrite(ref) {
 		if n, err := strconv.Atoi(version); err != nil || n < 1 || strconv.Itoa(n) != version {
-			return invalid("leave it out for the newest", "version=%s: the parameter takes a number from 1 up", version)
+			return invalid("write a number from 1 up, or leave it out for the newest", "parameter %q does not take %q", paramVersion, version)
 		}
 	}
 	if namespace, ok := ref.Params[paramNamespace]; ok && strings.Trim(namespace, "/") == "" {
-		return invalid("", "namespace= is empty")
+		return invalid("leave it out for VAULT_NAMESPACE", "parameter %q is empty", paramNamespace)
 	}
 	return ref, nil
 }

@@ -27,7 +27,7 @@ type operation struct {
 // text that Vault sent: a number that passes through a float loses digits.
 func (op operation) document(a *answer) (*sources.Document, error) {
 	if len(a.body) == 0 || a.status == http.StatusNoContent {
-		return nil, sources.Errorf(sources.Invalid, "", "gave no data: Vault carried the request out, and had nothing to answer")
+		return nil, sources.Errorf(sources.Invalid, "write a path that answers with data", "cannot be read: Vault carried the request out, and answered with no data")
 	}
 	kind, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	switch kind {
@@ -60,7 +60,7 @@ func (op operation) document(a *answer) (*sources.Document, error) {
 	case given(envelope.WrapInfo):
 		document.Bytes, a.leased = envelope.WrapInfo, true
 	default:
-		return nil, sources.Errorf(sources.Invalid, "", "gave no data")
+		return nil, sources.Errorf(sources.Invalid, "write a path that answers with data", "cannot be read: Vault answered with no data")
 	}
 	if op.mount.kv2 {
 		return kvDocument(document)
@@ -101,7 +101,7 @@ func kvDocument(outer *sources.Document) (*sources.Document, error) {
 	defer outer.Wipe()
 	var version kvVersion
 	if json.Unmarshal(outer.Bytes, &version) != nil || !given(version.Data) {
-		return nil, sources.Errorf(sources.Invalid, "", "cannot be read: the answer is not that of a KV version 2 mount")
+		return nil, sources.Errorf(sources.Invalid, hintAddress, "cannot be read: the answer is not that of a KV version 2 mount")
 	}
 	return &sources.Document{Bytes: version.Data, Parse: outer.Parse, Version: strconv.Itoa(version.Metadata.Version)}, nil
 }

@@ -43,9 +43,14 @@ type errorCase struct {
 // canned answers every read of secret/db in Vault's place: what one node of
 // 1.13 cannot be brought to say.
 func (f fixture) canned(status int, header http.Header, body string) func() {
+	return f.cannedAt("secret/data/db", status, header, body)
+}
+
+// cannedAt does the same for another path of the API.
+func (f fixture) cannedAt(path string, status int, header http.Header, body string) func() {
 	return func() {
 		f.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
-			if r.URL.Path != "/v1/secret/data/db" {
+			if r.URL.Path != "/v1/"+path {
 				return false
 			}
 			w.Header().Set("Content-Type", "application/json")
@@ -76,23 +81,30 @@ func (f fixture) errorCases(t *testing.T) []errorCase {
 		t.Fatal(err)
 	}
 	_ = closed.Close()
+	_, port, err := net.SplitHostPort(closed.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	wrong := "hvs." + sourcetest.Canary
+	approle := sourcetest.Env{"VAULT_TOKEN": "", "VAULT_ROLE_ID": role, "VAULT_SECRET_ID": sourcetest.Canary}
 	messages := func(text string) string { return `{"errors":["` + text + " " + sourcetest.Canary + `"]}` }
 	return []errorCase{
 		{name: "no VAULT_ADDR", ref: db, env: sourcetest.Env{"VAULT_ADDR": ""}},
 		{name: "VAULT_ADDR without a scheme", ref: db, env: sourcetest.Env{"VAULT_ADDR": "vault:8200"}},
-		{name: "nothing to log in with", ref: db, env: sourcetest.Env{"VAULT_TOKEN": ""}},
-		{name: "a role id alone", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_ROLE_ID": role}},
+		{name: "nothing to log in with", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": ""}},
+		{name: "a role id alone", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_ROLE_ID": role}},
 		{name: "two ways to log in", ref: db, env: sourcetest.Env{"VAULT_ROLE_ID": role}},
 		{name: "an unknown way to log in", ref: db, env: sourcetest.Env{"VAULT_AUTH_METHOD": "kerberos"}},
 		{name: "a token and a token file", ref: db, env: sourcetest.Env{"VAULT_TOKEN_FILE": "/nonexistent/token"}},
-		{name: "a token file that does not exist", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": "/nonexistent/token"}},
-		{name: "a user without a password", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "ldap", "VAULT_USERNAME": "app"}},
+		{name: "a token file that does not exist", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_TOKEN_FILE": "/nonexistent/token"}},
+		{name: "a token file that is empty", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_WRAPPED_TOKEN_FILE": "/dev/null"}},
+		{name: "a token with a blank in it", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "Bearer " + wrong}},
+		{name: "a user without a password", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "ldap", "VAULT_USERNAME": "app"}},
 		{name: "a user of which directory", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_USERNAME": "app"}},
-		{name: "kubernetes without a role", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes"}},
-		{name: "kubernetes outside of Kubernetes", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes", "VAULT_ROLE": "app"}},
-		{name: "jwt without a token", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "jwt", "VAULT_ROLE": "app"}},
-		{name: "cert without a certificate", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "cert"}},
+		{name: "kubernetes without a role", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes"}},
+		{name: "kubernetes outside of Kubernetes", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "kubernetes", "VAULT_ROLE": "app"}},
+		{name: "jwt without a token", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "jwt", "VAULT_ROLE": "app"}},
+		{name: "cert without a certificate", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_AUTH_METHOD": "cert"}},
 		{name: "a certificate without its key", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_CLIENT_CERT": "/nonexistent/cert.pem"}},
 		{name: "a wrapping token that was used", ref: db, class: sources.Denied, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_WRAPPED_TOKEN": wrong}},
 		{name: "a wrapped secret id without a role id", ref: db,
@@ -118,6 +130,7 @@ func (f fixture) errorCases(t *testing.T) []errorCase {
 		{name: "a request with a wrong field", ref: "vault:transit/decrypt/app?method=write&ciphertext=" + sourcetest.Canary},
 		{name: "a request to an unknown role", ref: "vault:pki/issue/web?method=write&common_name=x", class: sources.NotFound},
 		{name: "nothing listens", ref: db, class: sources.Unavailable, env: sourcetest.Env{"VAULT_ADDR": "http://" + closed.Addr().String()}},
+		{name: "an address that no server has", ref: db, env: sourcetest.Env{"VAULT_ADDR": "http://[::]:" + port}},
 		{name: "https, and the server speaks http", ref: db, env: sourcetest.Env{"VAULT_ADDR": strings.Replace(f.Address, "http:", "https:", 1)}},
 		{name: "http, and the server speaks https", ref: db, env: sourcetest.Env{"VAULT_ADDR": strings.Replace(f.TLS, "https:", "http:", 1)}},
 		{name: "an unknown authority", ref: db, env: sourcetest.Env{"VAULT_ADDR": f.TLS}},
@@ -138,6 +151,18 @@ func (f fixture) errorCases(t *testing.T) []errorCase {
 		{name: "JSON that breaks off (stand-in)", ref: db, before: f.canned(200, nil, `{"data": {"data": {"password": "`+sourcetest.Canary)},
 		{name: "an answer of 33 MiB (stand-in)", ref: db, before: f.canned(200, nil, strings.Repeat(" ", 33<<20))},
 		{name: "an answer that says it has 33 MiB (stand-in)", ref: db, before: f.canned(200, http.Header{"Content-Length": {"34603008"}}, "{")},
+		{name: "a status that Vault does not have (stand-in)", ref: db, before: f.canned(418, nil, messages("teapot"))},
+		{name: "no content (stand-in)", ref: db, before: f.canned(204, nil, "")},
+		{name: "no data (stand-in)", ref: db, before: f.canned(200, nil, "{}")},
+		{name: "data that is not of KV version 2 (stand-in)", ref: db, before: f.canned(200, nil, `{"data": {"password": "`+sourcetest.Canary+`"}}`)},
+		{name: "a mount of something else (stand-in)", ref: db, before: f.cannedAt("sys/internal/ui/mounts/secret/db", 200, nil, `{"password": "`+sourcetest.Canary+`"}`)},
+		{name: "a login that is not JSON (stand-in)", ref: db, env: approle, before: f.cannedAt("auth/approle/login", 200, nil, "<"+sourcetest.Canary)},
+		{name: "a login without a token (stand-in)", ref: db, class: sources.Denied, env: approle, before: f.cannedAt("auth/approle/login", 200, nil, `{"data": {}}`)},
+		{name: "a login that is not there (stand-in)", ref: db, env: approle, before: f.cannedAt("auth/approle/login", 404, nil, `{"errors":[]}`)},
+		{name: "a wrapping token's answer that is not JSON (stand-in)", ref: db, env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_WRAPPED_TOKEN": wrong},
+			before: f.cannedAt("sys/wrapping/unwrap", 200, nil, "<"+sourcetest.Canary)},
+		{name: "a wrapped token with a role id", ref: db,
+			env: sourcetest.Env{"VAULT_TOKEN": "", "VAULT_ROLE_ID": role, "VAULT_WRAPPED_TOKEN": f.Wrap(http.MethodPut, "auth/token/create", map[string]any{})}},
 		// The last: it stays so.
 		{name: "sealed", ref: db, class: sources.Unavailable, before: f.Seal},
 	}

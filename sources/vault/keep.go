@@ -341,7 +341,7 @@ func (s *source) giveUp(ctx context.Context) error {
 		all.Go(func() {
 			answer, err := clients[i].do(ctx, r)
 			if err == nil && answer.status >= 300 {
-				err = sources.Errorf(sources.Denied, `let a policy of it say: path "`+r.path+`" { capabilities = ["update"] }`, "Vault answered %d to %s", answer.status, r.path)
+				err = sources.Errorf(sources.Denied, `allow it in a policy of the token: path "`+r.path+`" { capabilities = ["update"] }`, "Vault answered %d to %s", answer.status, r.path)
 			}
 			failures[i] = err
 		})

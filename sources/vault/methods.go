@@ -4,6 +4,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"os"
 
 	"github.com/hashicorp/vault/api"
@@ -144,7 +145,7 @@ func wrappedToken(ctx context.Context, l *loginSettings) (string, error) {
 		return "", err
 	}
 	if l.wrapped.token == "" {
-		return "", sources.Errorf(sources.Invalid, "with a wrapped secret id set VAULT_ROLE_ID too", "cannot be read: VAULT_WRAPPED_TOKEN does not wrap a token")
+		return "", sources.Errorf(sources.Invalid, "set VAULT_ROLE_ID too where it wraps a secret id", "cannot be read: VAULT_WRAPPED_TOKEN does not wrap a token")
 	}
 	return l.wrapped.token, nil
 }
@@ -191,6 +192,9 @@ func beginKubernetes(_ context.Context, l *loginSettings) (api.AuthMethod, error
 		jwt, err = l.needSecret(l.name, "VAULT_JWT")
 	} else {
 		jwt, err = readSecret("the login with kubernetes needs", serviceAccountToken)
+		if e, ok := errors.AsType[*sources.Error](err); ok {
+			e.Hint = "set automountServiceAccountToken: true in the pod, or VAULT_JWT_FILE to the token's file"
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -3,7 +3,6 @@
 package vault
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -27,7 +26,7 @@ func (s settingsReader) need(method, name string) (string, error) {
 	if value := s.get(name); value != "" {
 		return value, nil
 	}
-	return "", sources.Errorf(sources.Invalid, "set "+name, "cannot be read: the login with %s needs %s", method, name)
+	return "", sources.Errorf(sources.Denied, "set "+name, "cannot be read: the login with %s needs %s", method, name)
 }
 
 // needSecret is the value of NAME, or the content of the file that NAME_FILE
@@ -40,7 +39,7 @@ func (s settingsReader) needSecret(method, name string) (string, error) {
 	case value != "":
 		return value, nil
 	case file == "":
-		return "", sources.Errorf(sources.Invalid, fmt.Sprintf("set %s or %s_FILE", name, name), "cannot be read: the login with %s needs %s", method, name)
+		return "", sources.Errorf(sources.Denied, fmt.Sprintf("set %s or %s_FILE", name, name), "cannot be read: the login with %s needs %s", method, name)
 	}
 	return readSecret(name+"_FILE names", file)
 }
@@ -49,18 +48,12 @@ func (s settingsReader) needSecret(method, name string) (string, error) {
 func readSecret(what, file string) (string, error) {
 	content, err := os.ReadFile(file)
 	if err != nil {
-		class, why := sources.Invalid, "it cannot be read"
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			why = "it does not exist"
-		case errors.Is(err, os.ErrPermission):
-			class, why = sources.Denied, "permission denied"
-		}
-		return "", sources.Errorf(class, "is it mounted into the container, and readable?", "cannot be read: %s %s: %s", what, file, why)
+		e := sources.FileError(err, file)
+		return "", sources.Errorf(sources.Denied, e.Hint, "cannot be read: %s %s, which %s", what, file, e.What)
 	}
 	value := strings.TrimSpace(string(content))
 	if value == "" {
-		return "", sources.Errorf(sources.Invalid, "", "cannot be read: %s %s: it is empty", what, file)
+		return "", sources.Errorf(sources.Denied, "write the credential into it", "cannot be read: %s %s, which is empty", what, file)
 	}
 	return value, nil
 }
@@ -78,7 +71,7 @@ func flag(settings sources.Settings, name string) (bool, error) {
 	return value, nil
 }
 
-const hintNoAuth = "set VAULT_TOKEN, VAULT_TOKEN_FILE, or VAULT_ROLE_ID with VAULT_SECRET_ID; VAULT_AUTH_METHOD chooses another way"
+const hintNoAuth = "set VAULT_TOKEN, VAULT_TOKEN_FILE, or VAULT_ROLE_ID with VAULT_SECRET_ID; or choose another way with VAULT_AUTH_METHOD"
 
 // method is the one that VAULT_AUTH_METHOD names, else the only possible one.
 func (s settingsReader) method() (method, error) {
@@ -97,12 +90,12 @@ func (s settingsReader) method() (method, error) {
 	switch {
 	case name != "":
 	case len(possible) == 0:
-		return method{}, sources.Errorf(sources.Invalid, hintNoAuth, "cannot be read: there is nothing to log in to Vault with")
+		return method{}, sources.Errorf(sources.Denied, hintNoAuth, "cannot be read: there are no credentials for Vault")
 	case len(possible) == 1:
 		name = possible[0]
 	default:
 		return method{}, sources.Errorf(sources.Invalid, "set VAULT_AUTH_METHOD to the one that is meant",
-			"cannot be read: there are several ways to log in to Vault: %s", strings.Join(possible, ", "))
+			"cannot be read: there are credentials for several ways to log in to Vault: %s", strings.Join(possible, ", "))
 	}
 	i := slices.IndexFunc(methods, func(m method) bool { return m.name == name })
 	if i < 0 {

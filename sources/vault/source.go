@@ -31,6 +31,11 @@ type source struct {
 	gates  map[mountKey]gate
 }
 
+// errOver: only a mistake of our own can meet it.
+func errOver() error {
+	return sources.Errorf(sources.Invalid, "report it as a bug", "cannot be read: the session with Vault is over")
+}
+
 func open(settings sources.Settings) (sources.Source, error) {
 	return &source{
 		settings:  settings,
@@ -50,15 +55,11 @@ func (g gate) enter(ctx context.Context) error {
 	case g <- struct{}{}:
 		return nil
 	case <-ctx.Done():
-		return contextError(ctx)
+		return sources.ContextError(ctx)
 	}
 }
 
 func (g gate) leave() { <-g }
-
-func contextError(ctx context.Context) error {
-	return sources.Errorf(sources.Unavailable, "", "was not read: %v", context.Cause(ctx))
-}
 
 // connect is the session, begun by whoever needs it first.
 func (s *source) connect(ctx context.Context) (*session, error) {
@@ -83,7 +84,7 @@ func (s *source) connect(ctx context.Context) (*session, error) {
 // Fetch reads one document.
 func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document, error) {
 	if ctx.Err() != nil {
-		return nil, contextError(ctx)
+		return nil, sources.ContextError(ctx)
 	}
 	session, err := s.connect(ctx)
 	if err != nil {
@@ -104,7 +105,7 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 		req.path = op.path
 		if version, ok := doc.Params[paramVersion]; ok {
 			if op.mount.known && !op.mount.kv2 {
-				return nil, sources.Errorf(sources.Invalid, "leave version= out", "has no versions: only a KV version 2 mount keeps them")
+				return nil, sources.Errorf(sources.Invalid, "leave version= out", "has no versions: a KV version 2 mount alone keeps them")
 			}
 			op.version = version
 			req.query = url.Values{"version": {version}}
@@ -145,7 +146,7 @@ func (s *source) Close(ctx context.Context) error {
 	defer s.loggingIn.leave()
 	if s.keeping != nil {
 		defer func() {
-			s.keeping, s.session, s.refused = nil, nil, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
+			s.keeping, s.session, s.refused = nil, nil, errOver()
 		}()
 		if s.handedOver {
 			return nil
@@ -156,6 +157,6 @@ func (s *source) Close(ctx context.Context) error {
 		return nil
 	}
 	session := s.session
-	s.session, s.wrapped, s.refused = nil, wrapped{}, sources.Errorf(sources.Invalid, "", "cannot be read: the session with Vault is over")
+	s.session, s.wrapped, s.refused = nil, wrapped{}, errOver()
 	return session.end(ctx)
 }

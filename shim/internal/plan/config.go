@@ -66,7 +66,7 @@ func parseConfig(name string, content []byte) (config, Faults) {
 		return p.config, p.faults
 	}
 	if dec.Decode(new(yaml.Node)) == nil {
-		p.faults.add(name, sources.Errorf(sources.Invalid, "remove the line ---", "has more than one YAML document"))
+		p.faults.add(name, sources.Errorf(sources.Invalid, "leave the line --- out", "has more than one YAML document"))
 	}
 	p.mapping(root.Content[0], "the file", p.topLevel)
 	return p.config, p.faults
@@ -133,7 +133,7 @@ func (p *configParser) mapping(node *yaml.Node, what string, entry func(key, val
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		key, value := node.Content[i], resolve(node.Content[i+1])
 		if seen[key.Value] {
-			p.fault(key, "", "key %q is given twice", key.Value)
+			p.fault(key, "leave one of them out", "key %q is given twice", key.Value)
 			continue
 		}
 		seen[key.Value] = true
@@ -164,15 +164,15 @@ func (p *configParser) topLevel(key, value *yaml.Node) {
 	option, ok := findOption(key.Value)
 	switch {
 	case !ok:
-		p.fault(key, suggest("", key.Value, append(optionNames(), "secrets", "templates")), "unknown key %q", key.Value)
+		p.fault(key, suggest("", key.Value, append(optionNames(), "secrets", "templates"), "look with: secret-init help"), "unknown key %q", key.Value)
 		return
 	case option.Name == "config":
-		p.fault(key, "--config and SECRET_INIT_CONFIG do that", "a config file cannot name another")
+		p.fault(key, "name it with --config or SECRET_INIT_CONFIG", "a config file cannot name another")
 		return
 	}
 	text, ok := p.scalars(value)
 	if !ok {
-		p.fault(value, "", "%s takes a value or a list of values", key.Value)
+		p.fault(value, "write "+key.Value+": VALUE, or "+key.Value+": [VALUE, VALUE]", "%s is neither a value nor a list of values", key.Value)
 		return
 	}
 	p.config.settings = append(p.config.settings, setting{option, text, p.at(value) + ": " + key.Value})
@@ -196,7 +196,7 @@ func (p *configParser) scalars(node *yaml.Node) (string, bool) {
 func (p *configParser) secret(key, value *yaml.Node) {
 	s := configSecret{where: p.at(key), name: key.Value, target: key.Value, mode: defaultMode}
 	if !validFileName(s.name) {
-		p.fault(key, "", "%q cannot be the name of a file", s.name)
+		p.fault(key, hintFileName, "%q cannot be the name of a file", s.name)
 		return
 	}
 	if value.Kind == yaml.ScalarNode && !isNull(value) {
@@ -211,12 +211,12 @@ func (p *configParser) secret(key, value *yaml.Node) {
 func (p *configParser) template(key, value *yaml.Node) {
 	t := configSecret{where: p.at(key), name: key.Value, target: key.Value, mode: defaultMode, isTemplate: true}
 	if !validFileName(t.name) {
-		p.fault(key, "", "%q cannot be the name of a file", t.name)
+		p.fault(key, hintFileName, "%q cannot be the name of a file", t.name)
 		return
 	}
 	p.mapping(value, "template "+t.name, func(k, v *yaml.Node) { p.field(&t, "template", templateFields, k, v) })
 	if (t.source == "") == (t.content == "") {
-		p.fault(key, "source: names a file, content: holds the text", "template %s needs one of source and content", t.name)
+		p.fault(key, "write source: PATH, or content: TEXT", "template %s needs one of source and content", t.name)
 		return
 	}
 	p.config.secrets = append(p.config.secrets, t)
@@ -233,11 +233,11 @@ func ConfigKeys() (secret, template []string) { return secretFields, templateFie
 
 func (p *configParser) field(s *configSecret, kind string, known []string, key, value *yaml.Node) {
 	if !slices.Contains(known, key.Value) {
-		p.fault(key, suggest("", key.Value, known), "unknown key %q in %s %s", key.Value, kind, s.name)
+		p.fault(key, suggest("", key.Value, known, "write one of: "+strings.Join(known, ", ")), "unknown key %q in %s %s", key.Value, kind, s.name)
 		return
 	}
 	if value.Kind != yaml.ScalarNode || isNull(value) {
-		p.fault(value, "", "%s takes one value", key.Value)
+		p.fault(value, "write "+key.Value+": VALUE", "%s is not one value", key.Value)
 		return
 	}
 	switch key.Value {
@@ -245,24 +245,24 @@ func (p *configParser) field(s *configSecret, kind string, known []string, key, 
 		s.from = value.Value
 	case "source":
 		if !filepath.IsAbs(value.Value) {
-			p.fault(value, "", "source %q is not an absolute path", value.Value)
+			p.fault(value, "write it from the root, as in source: /etc/app.tmpl", "source %q is not an absolute path", value.Value)
 		}
 		s.source = value.Value
 	case "content":
 		s.content = value.Value
 	case "expose":
 		if value.Value != "env" {
-			p.fault(value, "leave it out for a file", "expose takes env, not %q", value.Value)
+			p.fault(value, "write expose: env, or leave it out for a file", "expose does not take %q", value.Value)
 		}
 		s.expose = true
 	case "env":
 		if !validVariable(value.Value) && value.Value != "" {
-			p.fault(value, "", "%q cannot be the name of a variable", value.Value)
+			p.fault(value, "write a name without =, or \"\" for no variable", "%q cannot be the name of a variable", value.Value)
 		}
 		s.env = &value.Value
 	case "target":
 		if !validFileName(value.Value) && (!filepath.IsAbs(value.Value) || filepath.Clean(value.Value) != value.Value || value.Value == "/") {
-			p.fault(value, "", "target %q is neither a file name nor an absolute path", value.Value)
+			p.fault(value, "write a name without a slash, or a path from the root", "target %q is neither a file name nor an absolute path", value.Value)
 		}
 		s.target = value.Value
 	case "uid":
@@ -277,6 +277,8 @@ func (p *configParser) field(s *configSecret, kind string, known []string, key, 
 		s.mode = uint32(mode)
 	}
 }
+
+const hintFileName = "write a name without a slash, that does not begin with .secret-init"
 
 // validFileName: one component that a directory can hold. A leading
 // .secret-init is the program's own.

@@ -116,7 +116,7 @@ func (p *Plan) takeCredentials(found []scanned, entries []Template, faults *Faul
 		}
 		p.removed[f.name] = true
 		if len(f.value) != 1 {
-			faults.add(f.name, sources.Errorf(sources.Invalid, "keep the whole credential under one key, and write "+f.name+"=scheme:path#key", "a source's own credential must be a whole reference, not part of a longer value"))
+			faults.add(f.name, sources.Errorf(sources.Invalid, "write "+f.name+"=scheme:path#key, with the whole credential under one key", "a source's own credential is part of a longer value"))
 			continue
 		}
 		p.Credentials = append(p.Credentials, sources.Credential{Name: f.name, Ref: *f.value[0].Ref})
@@ -142,7 +142,7 @@ func (p *Plan) fromVariable(f scanned) (Secret, error) {
 	}
 	s.Target = s.Name
 	if !validFileName(s.Name) {
-		return s, sources.Errorf(sources.Invalid, "name the secret in the config file", "%q cannot be the name of a file", s.Name)
+		return s, sources.Errorf(sources.Invalid, "give it a name in the config file, under secrets:", "%q cannot be the name of a file", s.Name)
 	}
 	p.removed[f.name] = true
 	return s, nil
@@ -215,7 +215,7 @@ func (p *Plan) notReference(text string) error {
 	scheme, _, _ := strings.Cut(text, ":")
 	backend, known := p.registry.Backend(scheme)
 	if known && backend.NeedsSlash {
-		return sources.Errorf(sources.Invalid, "a "+scheme+" path has a /, as in "+scheme+":secret/db#password", "from is not a reference")
+		return sources.Errorf(sources.Invalid, "write a path with a /, as in "+scheme+":secret/db#password", "from is not a reference")
 	}
 	if _, err := sources.ParseRef(text); err != nil || known {
 		return sources.Errorf(sources.Invalid, "write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password", "from is not a reference")

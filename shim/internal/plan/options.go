@@ -1,8 +1,6 @@
 package plan
 
 import (
-	"errors"
-	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -103,7 +101,7 @@ var Table = []Option{
 	{Name: "literal", set: list(func(o *Options) *[]string { return &o.Literal })},
 	{Name: "dir", set: func(o *Options, v string) error {
 		if !filepath.IsAbs(v) || filepath.Clean(v) == "/" {
-			return fmt.Errorf("%q is not an absolute path below the root", v)
+			return invalid("write it from the root, as in /run/secrets", "%q is not an absolute path below the root", v)
 		}
 		o.Dir = filepath.Clean(v)
 		return nil
@@ -150,7 +148,7 @@ func findOption(name string) (Option, bool) {
 func text(field func(*Options) *string) func(*Options, string) error {
 	return func(o *Options, v string) error {
 		if v == "" {
-			return errors.New("the value is empty")
+			return errEmpty()
 		}
 		*field(o) = v
 		return nil
@@ -172,7 +170,7 @@ func flag(field func(*Options) *bool) func(*Options, string) error {
 	return func(o *Options, v string) error {
 		on, err := strconv.ParseBool(v)
 		if err != nil {
-			return fmt.Errorf("%q is neither true nor false", v)
+			return invalid("it takes: true, false", "%q is neither true nor false", v)
 		}
 		*field(o) = on
 		return nil
@@ -182,7 +180,7 @@ func flag(field func(*Options) *bool) func(*Options, string) error {
 func word(field func(*Options) *string, known ...string) func(*Options, string) error {
 	return func(o *Options, v string) error {
 		if !slices.Contains(known, v) {
-			return fmt.Errorf("%q is none of %s", v, strings.Join(known, ", "))
+			return invalid("it takes: "+strings.Join(known, ", "), "%q is not one of its words", v)
 		}
 		*field(o) = v
 		return nil
@@ -192,7 +190,7 @@ func word(field func(*Options) *string, known ...string) func(*Options, string) 
 func parseDuration(v string) (time.Duration, error) {
 	d, err := time.ParseDuration(v)
 	if err != nil || d <= 0 {
-		return 0, fmt.Errorf("%q is not a duration like 30s or 2m", v)
+		return 0, invalid(hintDuration, "%q is not a duration", v)
 	}
 	return d, nil
 }
@@ -206,7 +204,7 @@ func parseRemoval(v string) (Removal, error) {
 	}
 	after, err := parseDuration(v)
 	if err != nil {
-		return Removal{}, fmt.Errorf("%q is neither never, ready nor a duration like 30s or 2m", v)
+		return Removal{}, invalid("it takes: never, ready, or a duration as in 30s, 2m or 1h30m", "%q is neither never, ready nor a duration", v)
 	}
 	return Removal{After: after}, nil
 }
@@ -217,7 +215,7 @@ func parseRefresh(v string) (Refresh, error) {
 	}
 	every, err := parseDuration(v)
 	if err != nil {
-		return Refresh{}, fmt.Errorf("%q is neither lease nor a duration like 5m", v)
+		return Refresh{}, invalid("it takes: lease, or a duration as in 30s, 2m or 1h30m", "%q is neither lease nor a duration", v)
 	}
 	return Refresh{Every: every}, nil
 }
@@ -231,7 +229,7 @@ func parseOnChange(v string) (string, error) {
 	name := strings.TrimPrefix(strings.ToUpper(v), "SIG")
 	switch signal := unix.SignalNum("SIG" + name); signal {
 	case 0, unix.SIGKILL, unix.SIGSTOP:
-		return "", fmt.Errorf("%q is neither restart, none nor a signal that can be caught, like HUP", v)
+		return "", invalid("it takes: restart, none, or a signal as in HUP or USR1", "%q is neither restart, none nor a signal that can be caught", v)
 	}
 	return name, nil
 }
@@ -251,7 +249,7 @@ func parseSize(v string) (int64, error) {
 		}
 		break
 	}
-	return 0, fmt.Errorf("%q is not a size like 65536, 500KiB or 1MiB (at most 1024MiB)", v)
+	return 0, invalid("write it as in 65536, 500KiB or 1MiB; 1024MiB is the most", "%q is not a size", v)
 }
 
 // setting is one option as somebody wrote it.
@@ -272,18 +270,18 @@ func parseArgs(args []string) (settings []setting, command []string, hasCommand 
 		}
 		name, value, hasValue := strings.Cut(arg, "=")
 		if !strings.HasPrefix(name, "-") {
-			return nil, nil, false, sources.Errorf(sources.Invalid, "the command follows a -- of its own: secret-init [OPTION...] -- COMMAND", "unexpected argument %q", arg)
+			return nil, nil, false, invalid("write -- before the command: secret-init [OPTION...] -- COMMAND", "unexpected argument %q", arg)
 		}
 		option, ok := findOption(strings.TrimPrefix(name, "--"))
 		if !ok {
-			return nil, nil, false, sources.Errorf(sources.Invalid, suggest("--", strings.TrimLeft(name, "-"), optionNames()), "unknown option %s", name)
+			return nil, nil, false, UnknownOption(name)
 		}
 		switch {
 		case hasValue:
 		case option.Flag:
 			value = "true"
 		case len(args) == 0 || strings.HasPrefix(args[0], "--"):
-			return nil, nil, false, sources.Errorf(sources.Invalid, "write "+name+"=VALUE", "%s needs a value", name)
+			return nil, nil, false, invalid("write "+name+"=VALUE", "%s needs a value", name)
 		default:
 			value, args = args[0], args[1:]
 		}
@@ -308,7 +306,7 @@ func parseVariables(environ []string) (settings []setting, faults Faults) {
 			for _, o := range Table {
 				known = append(known, o.Variable())
 			}
-			faults.add(name, sources.Errorf(sources.Invalid, suggest("", strings.ToUpper(name), known), "unknown option"))
+			faults.add(name, invalid(suggest("", strings.ToUpper(name), known, "look with: secret-init help"), "unknown option"))
 			continue
 		}
 		if value != "" {
@@ -335,11 +333,10 @@ func merge(layers ...[]setting) (Options, Faults) {
 				continue
 			}
 			if err := s.option.set(&options, s.value); err != nil {
-				hint := ""
 				if s.value == "" {
-					hint = "leave it out for the default"
+					err = errEmpty()
 				}
-				faults.add(s.where, sources.Errorf(sources.Invalid, hint, "%v", err))
+				faults.add(s.where, err)
 			}
 		}
 		for _, s := range layer {
@@ -357,13 +354,34 @@ func optionNames() []string {
 	return names
 }
 
-// suggest is the hint for an unknown name: the nearest known one.
-func suggest(prefix, name string, known []string) string {
+// HasOption reports whether there is an option of that name.
+func HasOption(name string) bool {
+	_, ok := findOption(name)
+	return ok
+}
+
+// UnknownOption is the error for an option, as it was written, that there is
+// not. more are the names of those that a command has of its own.
+func UnknownOption(written string, more ...string) error {
+	return invalid(suggest("--", strings.TrimLeft(written, "-"), append(optionNames(), more...), "look with: secret-init help"), "unknown option %s", written)
+}
+
+const hintDuration = "write it as in 30s, 2m or 1h30m"
+
+func invalid(hint, format string, args ...any) error {
+	return sources.Errorf(sources.Invalid, hint, format, args...)
+}
+
+func errEmpty() error { return invalid("leave it out for the default", "the value is empty") }
+
+// suggest is the hint for an unknown name: the nearest known one, and where
+// they all are.
+func suggest(prefix, name string, known []string, otherwise string) string {
 	best := slices.MinFunc(known, func(a, b string) int { return distance(name, a) - distance(name, b) })
 	if distance(name, best) <= max(3, len(best)/3) {
-		return "did you mean " + prefix + best + "?"
+		return "write " + prefix + best + "; or " + otherwise
 	}
-	return "secret-init help lists them"
+	return otherwise
 }
 
 // distance counts the letters to change, insert, remove or swap with their

@@ -142,22 +142,22 @@ func TestFaults(t *testing.T) {
 		{"one link", nil, "secrets:\n  a: {from: 'sops:f', target: /x}\n  b: {from: 'sops:f', target: /x}", "C:2:3: a, C:3:3: b: two secrets for one link /x\n  rename one of them"},
 		{"one variable", nil, "secrets:\n  a-b: sops:f\n  a_b: sops:f", "C:2:3: a-b, C:3:3: a_b: two secrets for one variable A_B_FILE\n  rename one of them"},
 		{"two entries for one variable that is set", []string{"DB=sops:f"}, "secrets:\n  DB: sops:f\n  db: sops:g", "DB, C:3:3: db: two secrets for one variable DB_FILE\n  rename one of them"},
-		{"no file's name", []string{"A/B=sops:f"}, "", `A/B: "a/b" cannot be the name of a file` + "\n  name the secret in the config file"},
+		{"no file's name", []string{"A/B=sops:f"}, "", `A/B: "a/b" cannot be the name of a file` + "\n  give it a name in the config file, under secrets:"},
 		{"no from", nil, "secrets:\n  db: {mode: '0400'}", "C:2:3: db: has no from\n  add from: REFERENCE, or set DB=REFERENCE"},
 		{"one fault, not two", []string{"DB=VAULT:secret/db"}, "secrets:\n  db: {mode: '0400'}", "DB: VAULT:secret/db: a scheme is written in lower case\n  write vault:secret/db; or pass the value on as it is with --literal DB"},
-		{"unknown parameter", []string{"DB=vault:secret/db?verson=2#p"}, "", "DB: vault:secret/db?verson=2#p: unknown parameter \"verson\"\n  vault takes: version, optional, decode, encode; or pass the value on as it is with --literal DB"},
+		{"unknown parameter", []string{"DB=vault:secret/db?verson=2#p"}, "", "DB: vault:secret/db?verson=2#p: unknown parameter \"verson\"\n  it takes: version, optional, decode, encode; or pass the value on as it is with --literal DB"},
 		{"prefix is for --from", []string{"DB=sops:f?prefix=x"}, "", "DB: sops:f?prefix=x: prefix belongs to --from\n  leave it out, or use --from; or pass the value on as it is with --literal DB"},
 		{"config: an ordinary value", nil, "secrets:\n  db: " + canary, "C:2:3: db: from is not a reference\n  write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"},
 		{"config: a URL with a password", nil, "secrets:\n  db: postgres://app:" + canary + "@db", "C:2:3: db: from has the unknown scheme \"postgres\"\n  known schemes: aws-sm, file, sops, vault"},
-		{"config: no slash", nil, "secrets:\n  db: vault:db", "C:2:3: db: from is not a reference\n  a vault path has a /, as in vault:secret/db#password"},
+		{"config: no slash", nil, "secrets:\n  db: vault:db", "C:2:3: db: from is not a reference\n  write a path with a /, as in vault:secret/db#password"},
 		{"config: near miss", nil, "secrets:\n  db: flie:/db", "C:2:3: db: flie:/db: the scheme \"flie\" is one letter away from file\n  write file:/db"},
 		{"config: only an escape", nil, "secrets:\n  db: x$${sops:f}", "C:2:3: db: from is not a reference\n  write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"},
 		{"a cycle of one", []string{"VAULT_TOKEN=vault:secret/x#t", "A=vault:secret/a"}, "", "VAULT_TOKEN: the sources' credentials need each other: vault needs vault\n  give one of them its credential directly"},
 		{"a cycle of two", []string{"VAULT_TOKEN=sops:f#t", "SOPS_AGE_KEY=vault:secret/x#k"}, "", "VAULT_TOKEN: the sources' credentials need each other: sops needs vault needs sops\n  give one of them its credential directly"},
-		{"a composite credential", []string{"VAULT_TOKEN=" + canary + "${sops:f#t}", "A=vault:secret/a"}, "", "VAULT_TOKEN: a source's own credential must be a whole reference, not part of a longer value\n  keep the whole credential under one key, and write VAULT_TOKEN=scheme:path#key"},
+		{"a composite credential", []string{"VAULT_TOKEN=" + canary + "${sops:f#t}", "A=vault:secret/a"}, "", "VAULT_TOKEN: a source's own credential is part of a longer value\n  write VAULT_TOKEN=scheme:path#key, with the whole credential under one key"},
 		{"keep-cap alone", []string{"SECRET_INIT_KEEP_CAP=chown"}, "", "--keep-cap: there is no drop that a capability could survive\n  name the user with --user"},
-		{"the same document twice", []string{"A=sops:f?x=1", "B=sops:f?x=1"}, "", "A: sops:f?x=1: unknown parameter \"x\"\n  sops takes: format, optional, decode, encode; or pass the value on as it is with --literal A\n" +
-			"B: sops:f?x=1: unknown parameter \"x\"\n  sops takes: format, optional, decode, encode; or pass the value on as it is with --literal B"},
+		{"the same document twice", []string{"A=sops:f?x=1", "B=sops:f?x=1"}, "", "A: sops:f?x=1: unknown parameter \"x\"\n  it takes: format, optional, decode, encode; or pass the value on as it is with --literal A\n" +
+			"B: sops:f?x=1: unknown parameter \"x\"\n  it takes: format, optional, decode, encode; or pass the value on as it is with --literal B"},
 		{"from: a key", []string{"SECRET_INIT_FROM=sops:f#k"}, "", "--from: sops:f#k: a whole document is taken, not one key\n  leave the #key out, or give the secret a name in the config file"},
 		{"from: near miss", []string{"SECRET_INIT_FROM=sosp:a/f"}, "", "--from: sosp:a/f: the scheme \"sosp\" is one letter away from sops\n  write sops:a/f"},
 		{"from: unknown", []string{"SECRET_INIT_FROM=gcp:f"}, "", "--from: gcp:f: unknown scheme \"gcp\"\n  known schemes: aws-sm, file, sops, vault"},
@@ -177,7 +177,7 @@ func TestAllFaultsTogether(t *testing.T) {
 		config: "usr: app\ntimeout: x\nsecrets:\n  a:\n    frm: sops:f\n",
 	}.plan()
 	for _, want := range []string{
-		"SECRET_INIT_USR: unknown option", "A: vualt:secret/a: the scheme", "--timeout: \"soon\" is not", "SECRET_INIT_EXISTING: \"take\" is none of",
+		"SECRET_INIT_USR: unknown option", "A: vualt:secret/a: the scheme", "--timeout: \"soon\" is not", "SECRET_INIT_EXISTING: \"take\" is not one of",
 		"C:1:1: unknown key \"usr\"", "C:5:5: unknown key \"frm\" in secret a",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -325,8 +325,8 @@ func TestResolveFaults(t *testing.T) {
 		{"one document, many secrets", world{env: []string{"A=sops:none#a", "B=sops:none#b"}}, "A, B: sops none does not exist"},
 		{"all faults of a composite", world{env: []string{"A=" + canary + "${sops:none#a}${sops:f#q}${sops:none}"}}, "A: sops none does not exist\nA: sops f has no key \"q\"\n  it has: long, p"},
 		{"optional and another fault", world{env: []string{"A=${sops:none?optional=true#a}${sops:f#q}"}}, "A: sops f has no key \"q\"\n  it has: long, p"},
-		{"too large", world{env: []string{"A=sops:f#long", "SECRET_INIT_MAX_SIZE=99"}}, "A: sops:f#long is larger than --max-size (99 bytes)\n  raise it with --max-size"},
-		{"from: too large", world{env: []string{"SECRET_INIT_FROM=sops:f", "SECRET_INIT_MAX_SIZE=99"}}, "--from sops:f: long: sops:f#long is larger than --max-size (99 bytes)\n  raise it with --max-size"},
+		{"too large", world{env: []string{"A=sops:f#long", "SECRET_INIT_MAX_SIZE=99"}}, "A: sops:f#long is larger than --max-size (99 bytes)\n  raise --max-size"},
+		{"from: too large", world{env: []string{"SECRET_INIT_FROM=sops:f", "SECRET_INIT_MAX_SIZE=99"}}, "--from sops:f: long: sops:f#long is larger than --max-size (99 bytes)\n  raise --max-size"},
 		{"from: missing", world{args: []string{"--from=sops:none"}}, "--from: sops none does not exist"},
 		{"from: no file's name", world{args: []string{"--from=sops:bad"}}, "--from: sops bad has a key \"..\", which cannot be the name of a file\n  give it a name in the config file, under secrets:"},
 		{"from: nested", world{args: []string{"--from=sops:nested"}}, "--from: sops nested has a nested value at key \"o\"\n  name what you need of it: sops:nested#/o/k"},

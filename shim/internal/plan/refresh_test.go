@@ -30,11 +30,11 @@ func TestRefreshFaults(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--refresh", "leases"}, `--refresh: "leases" is neither lease nor a duration like 5m`},
-		{[]string{"--refresh", "-1s"}, `--refresh: "-1s" is neither lease nor a duration like 5m`},
-		{[]string{"--refresh", "5"}, `--refresh: "5" is neither lease nor a duration like 5m`},
-		{[]string{"--refresh", "5m", "--on-change", "KILL"}, `--on-change: "KILL" is neither restart, none nor a signal that can be caught, like HUP`},
-		{[]string{"--refresh", "5m", "--on-change", "HANGUP"}, `--on-change: "HANGUP" is neither restart, none nor a signal that can be caught, like HUP`},
+		{[]string{"--refresh", "leases"}, "--refresh: \"leases\" is neither lease nor a duration\n  it takes: lease, or a duration as in 30s, 2m or 1h30m"},
+		{[]string{"--refresh", "-1s"}, "--refresh: \"-1s\" is neither lease nor a duration\n  it takes: lease, or a duration as in 30s, 2m or 1h30m"},
+		{[]string{"--refresh", "5"}, "--refresh: \"5\" is neither lease nor a duration\n  it takes: lease, or a duration as in 30s, 2m or 1h30m"},
+		{[]string{"--refresh", "5m", "--on-change", "KILL"}, "--on-change: \"KILL\" is neither restart, none nor a signal that can be caught\n  it takes: restart, none, or a signal as in HUP or USR1"},
+		{[]string{"--refresh", "5m", "--on-change", "HANGUP"}, "--on-change: \"HANGUP\" is neither restart, none nor a signal that can be caught\n  it takes: restart, none, or a signal as in HUP or USR1"},
 		{[]string{"--refresh", "5m", "--remove", "1m"}, "--refresh: a file that --remove has removed cannot be refreshed\n  leave --remove or --refresh out"},
 		{[]string{"--refresh", "5m", "--deliver", "memfd"}, "--refresh: the sealed memory of --deliver memfd cannot change\n  use --deliver file"},
 		{[]string{"--on-change", "HUP"}, "--on-change: nothing is fetched again that could change\n  add --refresh 5m"},

@@ -36,11 +36,11 @@ func TestRemovalFaults(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--remove", "later"}, `--remove: "later" is neither never, ready nor a duration like 30s or 2m`},
-		{[]string{"--remove", "0s"}, `--remove: "0s" is neither never, ready nor a duration like 30s or 2m`},
-		{[]string{"--remove="}, "--remove: \"\" is neither never, ready nor a duration like 30s or 2m\n  leave it out for the default"},
+		{[]string{"--remove", "later"}, "--remove: \"later\" is neither never, ready nor a duration\n  it takes: never, ready, or a duration as in 30s, 2m or 1h30m"},
+		{[]string{"--remove", "0s"}, "--remove: \"0s\" is neither never, ready nor a duration\n  it takes: never, ready, or a duration as in 30s, 2m or 1h30m"},
+		{[]string{"--remove="}, "--remove: the value is empty\n  leave it out for the default"},
 		{[]string{"--ready="}, "--ready: the value is empty\n  leave it out for the default"},
-		{[]string{"--ready-timeout", "never"}, `--ready-timeout: "never" is not a duration like 30s or 2m`},
+		{[]string{"--ready-timeout", "never"}, "--ready-timeout: \"never\" is not a duration\n  write it as in 30s, 2m or 1h30m"},
 		{[]string{"--remove", "ready"}, "--remove: ready needs to be told when that is\n  name a probe: --ready tcp:5432, or notify, http, file, exec"},
 		{[]string{"--remove", "5s", "--deliver", "memfd"}, "--remove: --deliver memfd leaves no file to remove\n  leave --remove out"},
 		{[]string{"--remove", "5s", "--stop-grace", "3s", "--signal-group"}, ""},

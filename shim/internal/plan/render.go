@@ -12,6 +12,8 @@ import (
 	"secret-init/sources"
 )
 
+const hintTemplate = `write {{ secret "NAME" }}, perhaps with | json, | urlquery or | shellquote before the }}`
+
 // rendering is a file for an application that cannot read one secret a file:
 // a text/template that names secrets.
 type rendering struct {
@@ -23,7 +25,7 @@ type rendering struct {
 func parseRendering(text string) (*rendering, error) {
 	parsed, err := template.New("template").Funcs(functions(nil)).Option("missingkey=error").Parse(text)
 	if err != nil {
-		return nil, sources.Errorf(sources.Invalid, "see text/template in Go's documentation", "is not a template: %s", position(err))
+		return nil, sources.Errorf(sources.Invalid, hintTemplate, "is not a template: %s", position(err))
 	}
 	return &rendering{text, parsed}, nil
 }
@@ -66,14 +68,14 @@ func (r *rendering) render(values map[string]sources.Secret) (sources.Secret, er
 	}
 	missing, ok := errors.AsType[errNoSecret](err)
 	if !ok {
-		return sources.Secret{}, sources.Errorf(sources.Invalid, "see text/template in Go's documentation", "cannot be rendered: %s", position(err))
+		return sources.Secret{}, sources.Errorf(sources.Invalid, hintTemplate, "cannot be rendered: %s", position(err))
 	}
 	what := "it asks for a secret that there is not"
 	// A name that is computed may be a value.
 	if strings.Contains(r.text, `"`+missing.name+`"`) || strings.Contains(r.text, "`"+missing.name+"`") {
 		what = "there is no secret " + quote(missing.name)
 	}
-	return sources.Secret{}, sources.Errorf(sources.NotFound, "there is: "+strings.Join(names(values), ", "), "%s: %s", position(err), what)
+	return sources.Secret{}, sources.Errorf(sources.NotFound, "known secrets: "+strings.Join(names(values), ", "), "%s: %s", position(err), what)
 }
 
 func names(values map[string]sources.Secret) []string {

@@ -96,7 +96,7 @@ func TestTemplateConfigFaults(t *testing.T) {
 		"templates:\n  t:\n    content: a\n    source: /b\n":        "template t needs one of source and content",
 		"templates:\n  t:\n    content: a\n    from: sops:f#p\n":    `unknown key "from" in template t`,
 		"secrets:\n  s:\n    from: sops:f#p\n    content: a\n":      `unknown key "content" in secret s`,
-		"secrets:\n  s:\n    from: sops:f#p\n    expose: file\n":    `expose takes env, not "file"`,
+		"secrets:\n  s:\n    from: sops:f#p\n    expose: file\n":    `expose does not take "file"`,
 		"secrets:\n  t: sops:f#p\ntemplates:\n  t: {content: a}":    "two secrets for one name t",
 		"secrets:\n  s: sops:f#p\ntemplates:\n  ../t: {source: /a}": "cannot be the name of a file",
 	}

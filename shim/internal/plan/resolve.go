@@ -85,7 +85,7 @@ func (p *Plan) Resolve(documents Lookup, provided Provided) (deliveries []Delive
 			return false
 		}
 		// The limit is no secret; the value's own length might be.
-		faults.add(d.Where, sources.Errorf(sources.Invalid, "raise it with --max-size", "%s is larger than --max-size (%d bytes)", d.Value, p.MaxSize))
+		faults.add(d.Where, sources.Errorf(sources.Invalid, "raise --max-size", "%s is larger than --max-size (%d bytes)", d.Value, p.MaxSize))
 		d.Content.Wipe()
 		return true
 	})

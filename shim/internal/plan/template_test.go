@@ -141,10 +141,10 @@ func TestNearMisses(t *testing.T) {
 		{canary + "${vualt:a/b}" + canary, "${vualt:a/b}: " + oneOff("vualt", "vault"), "write ${vault:a/b}"},
 		{canary + "${sops:f}${'sops:f'}", "${'sops:f'}: " + quotes, "write ${sops:f}"},
 		{canary + "${vault:a/b" + canary, "a ${ before a reference is not closed", "close it with }, or write $${ for a literal ${"},
-		{canary + "${vault:a/b?x=1}", `vault:a/b?x=1: unknown parameter "x"`, "vault takes: version, optional, decode, encode"},
-		{canary + "${vault:a/b#}", "vault:a/b#: nothing follows the #: name a key, or leave the # out for the whole document", ""},
+		{canary + "${vault:a/b?x=1}", `vault:a/b?x=1: unknown parameter "x"`, "it takes: version, optional, decode, encode"},
+		{canary + "${vault:a/b#}", "vault:a/b#: nothing follows the #", "name a key, or leave the # out to get the whole document"},
 		{"Vault://app:" + canary + "@host/x", "Vault://...@host/x: " + capital, "write vault://...@host/x"},
-		{"vault://app:" + canary + "@host/x?y", `vault://...@host/x?y: parameter "y" is not of the form name=value`, ""},
+		{"vault://app:" + canary + "@host/x?y", `vault://...@host/x?y: parameter "y" is not of the form name=value`, "write scheme:path[?param=value&...][#key], as in sops:/etc/app/secrets.yaml#password"},
 	}
 	g := grammar{registry: testRegistry()}
 	for _, test := range tests {

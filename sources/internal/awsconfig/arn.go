@@ -30,7 +30,7 @@ func IsARN(path string) bool { return strings.HasPrefix(path, "arn:") }
 // ParseARN splits an ARN. Every secret lives in a region and an account, so
 // an ARN without one of them is an error too.
 func ParseARN(s string) (ARN, error) {
-	const form = "its form is arn:partition:service:region:account:resource"
+	const form = "write arn:partition:service:region:account:resource"
 	parts := strings.SplitN(s, ":", 6)
 	if len(parts) < 6 || parts[0] != "arn" {
 		return ARN{}, sources.Errorf(sources.Invalid, form, "is not a whole ARN")
@@ -52,7 +52,7 @@ func (a ARN) String() string {
 func CheckRegion(region string) error {
 	odd := strings.IndexFunc(region, func(c rune) bool { return c != '-' && (c < 'a' || 'z' < c) && (c < '0' || '9' < c) })
 	if region == "" || odd >= 0 {
-		return sources.Errorf(sources.Invalid, "a region is written as in eu-central-1", "has %q where the region belongs", region)
+		return sources.Errorf(sources.Invalid, "write a region as in eu-central-1", "has %q where the region belongs", region)
 	}
 	return nil
 }

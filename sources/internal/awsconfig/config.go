@@ -65,7 +65,7 @@ func (c *Clients[C]) client(ctx context.Context, region string) (client C, cfg a
 		cfg.Region = region
 	}
 	if cfg.Region == "" {
-		return client, cfg, sources.Errorf(sources.Invalid, "set AWS_REGION, or add ?region= to the reference", "has no region to be looked for in")
+		return client, cfg, sources.Errorf(sources.Invalid, "set AWS_REGION, or add ?region= to the reference", "cannot be read: there is no region to look for it in")
 	}
 	client, ok := c.clients[cfg.Region]
 	if !ok {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -28,8 +29,8 @@ var providers = []struct {
 	{&stscreds.WebIdentityRoleProvider{}, "a web identity", "check AWS_ROLE_ARN, and that AWS_WEB_IDENTITY_TOKEN_FILE can be read"},
 	{&stscreds.AssumeRoleProvider{}, "the role of a profile", "check role_arn and source_profile or credential_source in the AWS config file"},
 	{&endpointcreds.Provider{}, "the container's agent", "give the task or pod a role; check AWS_CONTAINER_CREDENTIALS_RELATIVE_URI or AWS_CONTAINER_CREDENTIALS_FULL_URI"},
-	{&ssocreds.Provider{}, "SSO", "aws sso login"},
-	{processcreds.NewProvider(""), "credential_process", "run the profile's credential_process by hand"},
+	{&ssocreds.Provider{}, "SSO", "log in with: aws sso login"},
+	{processcreds.NewProvider(""), "credential_process", "run the profile's credential_process by hand, and check what it prints"},
 }
 
 // credentialError says why the SDK's chain of providers gave no credentials.
@@ -46,9 +47,9 @@ func credentialError(ctx context.Context, provider aws.CredentialsProvider, err 
 		return e
 	case e != nil || code == "InvalidIdentityToken" || code == "IDPRejectedClaim":
 		return sources.Errorf(sources.Denied, "allow "+role.Action+" on the role, also in its trust policy; a token must be valid and of a provider that the account knows",
-			"was not read: the role could not be assumed (%s)", code)
+			"cannot be read: access denied: the role cannot be assumed (%s)", code)
 	case aws.IsCredentialsProvider(provider, &ec2rolecreds.Provider{}):
-		return sources.Errorf(sources.Denied, credentialHint, "was not read: there are no AWS credentials")
+		return sources.Errorf(sources.Denied, credentialHint, "cannot be read: there are no credentials for AWS")
 	}
 	name, hint := "their source", credentialHint
 	for _, p := range providers {
@@ -58,10 +59,13 @@ func credentialError(ctx context.Context, provider aws.CredentialsProvider, err 
 	}
 	if _, network := errors.AsType[net.Error](err); network {
 		e := networkError(ctx, err)
-		e.What = "was not read: AWS credentials from " + name + " " + e.What
+		e.What = "cannot be read: no AWS credentials from " + name + ": " + strings.TrimPrefix(e.What, "cannot be read: ")
+		if aws.IsCredentialsProvider(provider, &endpointcreds.Provider{}) {
+			e.Hint = hint
+		}
 		return e
 	}
-	return sources.Errorf(sources.Denied, hint, "was not read: AWS credentials could not be had from %s", name)
+	return sources.Errorf(sources.Denied, hint, "cannot be read: no AWS credentials from %s", name)
 }
 
 // configError is a fault in the SDK's own settings. Its text may quote them.
@@ -70,7 +74,7 @@ func configError(ctx context.Context, err error) *sources.Error {
 		return networkError(ctx, err)
 	}
 	if e, ok := errors.AsType[config.SharedConfigProfileNotExistError](err); ok {
-		return sources.Errorf(sources.Invalid, "check AWS_PROFILE and AWS_CONFIG_FILE", "was not read: there is no AWS profile %q", e.Profile)
+		return sources.Errorf(sources.Invalid, "check AWS_PROFILE and AWS_CONFIG_FILE", "cannot be read: there is no AWS profile %q", e.Profile)
 	}
-	return sources.Errorf(sources.Invalid, "check the AWS_ variables and the AWS config file", "was not read: the AWS settings are wrong")
+	return sources.Errorf(sources.Invalid, "check the AWS_* variables and the AWS config file", "cannot be read: the AWS settings are wrong")
 }

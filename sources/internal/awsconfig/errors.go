@@ -4,13 +4,12 @@ package awsconfig
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/smithy-go"
@@ -18,7 +17,10 @@ import (
 	"secret-init/sources"
 )
 
-const patience = "--timeout sets how long to try"
+const patience = "raise --timeout to try longer"
+
+// HintAWSItself is for an answer that AWS does not give.
+const HintAWSItself = "check that AWS_ENDPOINT_URL, where it is set, is an endpoint of AWS"
 
 // Request is what AWS was asked for, in the words of an IAM policy.
 type Request struct {
@@ -48,17 +50,19 @@ func CleanCode(code string) string {
 	return code
 }
 
+const hintExpired = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN anew: they have expired"
+
 // identityCodes are the answers about who asks, whatever was asked for.
 // https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html
 var identityCodes = map[string]string{
-	"ExpiredToken":                        "the credentials have expired: get new ones",
-	"ExpiredTokenException":               "the credentials have expired: get new ones",
-	"RequestExpired":                      "is this machine's clock right?",
+	"ExpiredToken":                        hintExpired,
+	"ExpiredTokenException":               hintExpired,
+	"RequestExpired":                      sources.HintClock,
 	"IncompleteSignature":                 "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 	"IncompleteSignatureException":        "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 	"InvalidClientTokenId":                "check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN: the key is unknown, or of another partition",
-	"InvalidSignatureException":           "check AWS_SECRET_ACCESS_KEY, and whether this machine's clock is right",
-	"SignatureDoesNotMatch":               "check AWS_SECRET_ACCESS_KEY, and whether this machine's clock is right",
+	"InvalidSignatureException":           "check AWS_SECRET_ACCESS_KEY; " + sources.HintClock,
+	"SignatureDoesNotMatch":               "check AWS_SECRET_ACCESS_KEY; " + sources.HintClock,
 	"MissingAuthenticationToken":          "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 	"MissingAuthenticationTokenException": "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 	"UnrecognizedClientException":         "check AWS_ACCESS_KEY_ID and AWS_SESSION_TOKEN: the key is unknown, or of another partition",
@@ -92,16 +96,16 @@ func (r Request) Translate(ctx context.Context, err error) *sources.Error {
 	}
 	switch {
 	case errors.Is(err, errTooLarge):
-		return sources.Errorf(sources.Invalid, "", "was answered with more than %d MiB", maxBody>>20)
+		return sources.Errorf(sources.Invalid, HintAWSItself, "cannot be read: the answer is larger than %d MiB", maxBody>>20)
 	case status >= 500 || status == http.StatusTooManyRequests:
-		return sources.Errorf(sources.Unavailable, patience, "was answered with %d %s", status, orStatus(code, status))
+		return sources.Errorf(sources.Unavailable, patience, "cannot be read now: AWS answered %d %s", status, orStatus(code, status))
 	case status == http.StatusForbidden || status == http.StatusUnauthorized:
 		return r.denied(orStatus(code, status))
 	case status >= 300:
-		return sources.Errorf(sources.Invalid, "is AWS_ENDPOINT_URL, where it is set, the right one?", "was refused: AWS says %d %s", status, orStatus(code, status))
+		return sources.Errorf(sources.Invalid, HintAWSItself, "cannot be read: AWS answered %d %s", status, orStatus(code, status))
 	case !made && ctx.Err() == nil:
 		return sources.Errorf(sources.Invalid, "check AWS_REGION, AWS_ENDPOINT_URL, AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT",
-			"was not asked for: the AWS settings give no address to ask")
+			"cannot be read: the AWS settings give no address to ask")
 	}
 	return networkError(ctx, err)
 }
@@ -113,20 +117,20 @@ func (r Request) FromCode(code string) *sources.Error {
 	case code == "":
 		return nil
 	case identityCodes[code] != "":
-		return sources.Errorf(sources.Denied, identityCodes[code], "was refused: AWS does not accept the credentials (%s)", code)
+		return sources.Errorf(sources.Denied, identityCodes[code], "cannot be read: access denied: AWS does not accept the credentials (%s)", code)
 	case code == "AccessDenied" || code == "AccessDeniedException" || code == "UnauthorizedOperation":
 		return r.denied(code)
 	case throttled:
-		return sources.Errorf(sources.Unavailable, patience, "was throttled (%s)", code)
+		return sources.Errorf(sources.Unavailable, patience, "cannot be read now: AWS's rate limit is reached (%s)", code)
 	case code == "InternalFailure" || code == "InternalServiceError" || code == "InternalServerError" || code == "ServiceUnavailable":
-		return sources.Errorf(sources.Unavailable, patience, "met a fault of AWS (%s)", code)
+		return sources.Errorf(sources.Unavailable, patience, "cannot be read now: AWS answered %s", code)
 	}
 	return nil
 }
 
 func (r Request) denied(code string) *sources.Error {
 	return sources.Errorf(sources.Denied, "allow "+r.Action+" on "+r.Resource+", and kms:Decrypt on its key where that is your own",
-		"may not be read: AWS denies it (%s)", code)
+		"cannot be read: access denied (%s)", code)
 }
 
 func orStatus(code string, status int) string {
@@ -138,25 +142,26 @@ func orStatus(code string, status int) string {
 
 // networkError is a failure on the way to AWS or back.
 func networkError(ctx context.Context, err error) *sources.Error {
-	const hint = "is the network up, and AWS_REGION or AWS_ENDPOINT_URL right?"
-	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return sources.Errorf(sources.Unavailable, hint, "could not be reached: the name %s does not resolve", dns.Name)
+	var address *url.URL
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		address, _ = url.Parse(e.URL)
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return sources.Errorf(sources.Invalid, "AWS_CA_BUNDLE names the file with the CA to trust", "was not read: the server's certificate is not trusted")
+	if what := sources.BadCertificate(err); what != "" {
+		return sources.Errorf(sources.Invalid, certificateHints[what], "cannot be read: %s", what)
 	}
-	reason := "the answer is not one of AWS"
-	errno, isErrno := errors.AsType[syscall.Errno](err)
-	timeout, isTimeout := errors.AsType[net.Error](err)
-	switch {
-	case ctx.Err() != nil || isTimeout && timeout.Timeout():
-		reason = "no answer in time"
-	case isErrno:
-		reason = errno.Error()
-	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		reason = "the connection was closed in the middle"
-	case isTimeout:
-		reason = "the connection failed"
+	if ctx.Err() == nil && sources.NoServer(address, err) {
+		return sources.Errorf(sources.Invalid, "set AWS_ENDPOINT_URL=https://HOST:PORT, or unset it", "cannot be read: the AWS endpoint is not the URL of a server")
 	}
-	return sources.Errorf(sources.Unavailable, hint, "could not be reached: %s", reason)
+	const hint = "check AWS_REGION and AWS_ENDPOINT_URL; raise --timeout to try longer"
+	if _, ok := errors.AsType[net.Error](err); !ok && ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return sources.Errorf(sources.Unavailable, hint, "cannot be read: the answer is not one of AWS")
+	}
+	return sources.Errorf(sources.Unavailable, hint, "%s", sources.Unreachable(ctx, address, err))
+}
+
+var certificateHints = map[string]string{
+	sources.CertificateName:      "set AWS_ENDPOINT_URL to a name in the certificate",
+	sources.CertificateAuthority: "set AWS_CA_BUNDLE to the file with that authority's certificate",
+	sources.CertificateTime:      sources.HintClock + "; renew the certificate if it is right",
+	sources.CertificateOther:     "check AWS_ENDPOINT_URL and AWS_CA_BUNDLE",
 }

@@ -15,7 +15,7 @@ const ParamRegion = "region"
 func CheckParams(ref sources.Ref, names ...string) (sources.Ref, error) {
 	for _, name := range names {
 		if value, ok := ref.Params[name]; ok && value == "" {
-			return ref, sources.Errorf(sources.Invalid, "leave it out, or give it a value", "the parameter %s is empty", name)
+			return ref, sources.Errorf(sources.Invalid, "leave it out, or give it a value", "parameter %q is empty", name)
 		}
 	}
 	if region, ok := ref.Params[ParamRegion]; ok {
