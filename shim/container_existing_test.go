@@ -347,7 +347,7 @@ func testExistingWords(t *testing.T, b *bed) {
 		_, out := servers.RunToEnd(t, servers.RunSpec{
 			Image: b.debian, Env: b.env("SECRET_INIT_EXISTING=error"), Flags: []string{"--volume", file + ":/run/secrets/db_password:ro"},
 		})
-		want := "secret-init: error: DB_PASSWORD: /run/secrets/db_password is already provided\nsecret-init: hint: --existing use takes it, --existing replace fetches\n"
+		want := "secret-init: error: DB_PASSWORD: /run/secrets/db_password is already provided\nsecret-init: hint: set --existing use to take it, or --existing replace to fetch it\n"
 		if out.Code != 64 || out.Stdout != "" || out.Stderr != want {
 			t.Errorf("%+v", out)
 		}

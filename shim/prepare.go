@@ -114,7 +114,7 @@ func rootsOwn(info fs.FileInfo) bool {
 func (s *startup) findCommand(context.Context) error {
 	command := s.plan.Command
 	if len(command) == 0 || command[0] == "" {
-		return fail(exitUsage, `setting ENTRYPOINT empties the base image's CMD: repeat it, as in CMD ["docker-entrypoint.sh", "postgres"]`,
+		return fail(exitUsage, `repeat the base image's CMD, which setting ENTRYPOINT empties, as in CMD ["docker-entrypoint.sh", "postgres"]`,
 			"there is no command to run")
 	}
 	path, err := exec.LookPath(command[0])
@@ -137,11 +137,14 @@ func (s *startup) identify(context.Context) error {
 	if s.plan.User != "" {
 		id, err := privdrop.System.Lookup(s.plan.User)
 		if err != nil {
-			return fail(exitUsage, "--user takes a name or UID:GID", "--user: %w", err)
+			return fail(exitUsage, "write --user NAME or --user UID:GID", "--user: %w", err)
 		}
 		keep, err := privdrop.ParseCapabilities(s.plan.KeepCap)
 		if err != nil {
 			return fail(exitUsage, capabilityHint, "--keep-cap: %w", err)
+		}
+		if id.UID == 0 && len(keep) > 0 {
+			return fail(exitUsage, "leave --keep-cap out", "--keep-cap: user %s is root, and has all that the container has", id)
 		}
 		s.drop = &privdrop.Drop{To: id, Keep: keep, AllowNewPrivs: s.plan.AllowNewPrivs}
 		if err := s.drop.Check(); err != nil {
@@ -155,7 +158,7 @@ func (s *startup) identify(context.Context) error {
 	if s.plan.Owner != "" {
 		id, err := privdrop.System.Lookup(s.plan.Owner)
 		if err != nil {
-			return fail(exitUsage, "--owner takes a name or UID:GID", "--owner: %w", err)
+			return fail(exitUsage, "write --owner NAME or --owner UID:GID", "--owner: %w", err)
 		}
 		s.owner = id
 	}
@@ -177,7 +180,7 @@ func (s *startup) findOwners() error {
 		}
 		for field, err := range map[string]error{"uid": uidErr, "gid": gidErr} {
 			if err != nil {
-				faults = append(faults, plan.Fault{Where: secret.Where, Err: fail(exitUsage, field+" takes a name or a number", "%s: %w", field, err)})
+				faults = append(faults, plan.Fault{Where: secret.Where, Err: fail(exitUsage, "write "+field+": NAME or "+field+": NUMBER", "%s: %w", field, err)})
 			}
 		}
 		s.owners[secret.Name] = owner
@@ -219,7 +222,7 @@ func (s *startup) findProvided(context.Context) error {
 		case !provided && preset != "":
 			faults = append(faults, secret.BothSet())
 		case provided && s.plan.Existing == "error":
-			faults = append(faults, plan.Fault{Where: secret.Where, Err: sources.Errorf(sources.Invalid, "--existing use takes it, --existing replace fetches", "%s is already provided", path)})
+			faults = append(faults, plan.Fault{Where: secret.Where, Err: sources.Errorf(sources.Invalid, "set --existing use to take it, or --existing replace to fetch it", "%s is already provided", path)})
 		case provided && s.plan.Existing == "use":
 			s.provided[secret.Name] = path
 			if secret.Variable != "" && !secret.Expose {
