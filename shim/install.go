@@ -25,7 +25,7 @@ func install(args []string) (err error) {
 	defer binary.Close()
 	copied, err := os.CreateTemp(filepath.Dir(path), ".secret-init-")
 	if err != nil {
-		return fail(exitSystem, installHint, "%w", err)
+		return fail(exitSystem, installHint, "installing %s: %w", path, withoutPath(err))
 	}
 	defer func() {
 		if err != nil {
