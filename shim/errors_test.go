@@ -43,7 +43,7 @@ func with(env map[string]string, more ...string) map[string]string {
 
 // TestErrors: what a user sees when a real server or a real file refuses. For
 // each: the error and the hint, the exit code, the command not started, and
-// nothing left behind. testdata/errors.golden has every word.
+// nothing left behind. testdata/errors-servers.golden has every word.
 func TestErrors(t *testing.T) {
 	program := servers.BuildShim(t)
 	files := t.TempDir()
@@ -66,7 +66,7 @@ func TestErrors(t *testing.T) {
 		}
 		fmt.Fprintf(&text, "# %s\n%sexit %d\n\n", r.name, constant(strings.ReplaceAll(said, files, "/etc/app")), code)
 	}
-	golden(t, "errors.golden", text.String())
+	golden(t, "errors-servers.golden", text.String())
 }
 
 var (
