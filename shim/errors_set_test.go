@@ -458,7 +458,7 @@ func scriptErrors(t *testing.T) (list []said) {
 
 // openings are how a hint begins: with what to do, with a command, or with
 // the list from which to choose.
-var openings = regexp.MustCompile(`^(add|allow|build it in with:|check|choose|chmod|chown|close|COPY|docker run|encrypt|end it with:|give|grant|it has:|it is one of|it takes:|known schemes:|known secrets:|leave|let|log in with:|look with:|make|mount|name|put|raise|rename|renew|repeat|report|restore|run|secret-init help|set|start|undelete it with:|unseal it with:|unset|use|wait|wrap one with:|write) ?`)
+var openings = regexp.MustCompile(`^(add|allow|build it in with:|check|choose|chmod|chown|close|COPY|docker run|encrypt|end it with:|give|grant|it has:|it takes:|known schemes:|known secrets:|leave|let|log in with:|look with:|make|mount|name|put|raise|rename|renew|repeat|report|restore|run|secret-init help|set|start|undelete it with:|unseal it with:|unset|use|wait|wrap one with:|write) ?`)
 
 // otherWords are what one thing is not called. Beside each, what it is called.
 var otherWords = map[string]string{
@@ -469,11 +469,6 @@ var otherWords = map[string]string{
 	"sets how long": "raise --timeout", "no AWS credentials were": "there are no credentials for AWS", "nothing to log in": "there are no credentials",
 	"does not answer": "did not answer", "answers 4": "answered", "answers 5": "answered", "is one value and": "is one value, so",
 	"mounted, or": "mount it with:", "please": "", "Please": "", "sorry": "",
-}
-
-// otherOpenings are hints that begin in another way, with the reason.
-var otherOpenings = map[string]string{
-	"a script needs #!/bin/sh as its first line": "it quotes what to write",
 }
 
 // checkForm: one line, then a hint that is no question.
@@ -488,7 +483,7 @@ func checkForm(t *testing.T, s said) {
 	if strings.HasSuffix(s.hint, "?") || strings.Contains(s.hint, "? ") {
 		t.Errorf("the hint asks:\n%s", s)
 	}
-	if s.hint != "" && !openings.MatchString(s.hint) && otherOpenings[s.hint] == "" {
+	if s.hint != "" && !openings.MatchString(s.hint) {
 		t.Errorf("the hint does not begin with what to do:\n%s", s)
 	}
 	for word, instead := range otherWords {

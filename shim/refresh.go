@@ -285,7 +285,7 @@ func (s *startup) readAgain(ctx context.Context, refs []sources.Ref, preloaded m
 func (s *startup) lookupKept(ref sources.Ref) (*sources.Document, error) {
 	kept, ok := s.session.Documents[ref.Document().String()]
 	if !ok {
-		err := sources.Errorf(sources.NotFound, "", "has not been read yet")
+		err := sources.Errorf(sources.NotFound, "wait for the next refresh; look with: docker logs", "has not been read yet")
 		err.Subject = ref.Name()
 		return nil, err
 	}
@@ -320,7 +320,7 @@ func (s *startup) exchange(warnings []string) (changed bool, err error) {
 		}
 	}
 	if s.place == nil && len(files) > 0 {
-		return false, fail(exitNoPlace, "", "there are files to write now, and there were none at the start")
+		return false, fail(exitNoPlace, "restart the container with: docker restart", "there are files to write now, and there were none at the start")
 	}
 	if s.place != nil {
 		err := s.place.Exchange(files)

@@ -18,7 +18,7 @@ func (s *startup) findProbe(context.Context) error {
 		return nil
 	}
 	if _, err := supervise.ParseProbe(s.plan.Ready); err != nil {
-		return fail(exitUsage, "it is one of "+supervise.ProbeForms(), "--ready: %w", err)
+		return fail(exitUsage, "it takes: "+supervise.ProbeForms(), "--ready: %w", err)
 	}
 	return nil
 }

@@ -286,7 +286,7 @@ func (s *startup) execute(ctx context.Context, environ []string) error {
 	err = linux.Exec(s.command, s.plan.Command, environ)
 	hint := "check the file's mode, its interpreter and its architecture"
 	if errors.Is(err, syscall.ENOEXEC) {
-		hint = "a script needs #!/bin/sh as its first line"
+		hint = "write #!/bin/sh as the script's first line"
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		err = errno
