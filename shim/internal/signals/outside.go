@@ -4,6 +4,7 @@ package signals
 
 import (
 	"os"
+	"slices"
 	"syscall"
 
 	"secret-init/shim/internal/linux"
@@ -21,7 +22,8 @@ func outsideHandler() uintptr
 func endHandler() uintptr
 
 // catchKept sends those of the kept signals to Caught that another process
-// has sent. The runtime goes on to get its own.
+// has sent, and each of the real-time signals. The runtime goes on to get its
+// own.
 func catchKept() error {
 	// Any of its handlers: there is one for all.
 	action, err := linux.Action(syscall.SIGURG)
@@ -34,7 +36,10 @@ func catchKept() error {
 	}
 	self, pipe, runtimeHandler = int32(os.Getpid()), int32(write), action.Handler
 	action.Handler = outsideHandler()
-	for _, s := range kept {
+	for s := syscall.Signal(1); s <= linux.LastSignal; s++ {
+		if s < queued && !slices.Contains(kept, s) {
+			continue
+		}
 		if err := linux.SetAction(s, action); err != nil {
 			return err
 		}

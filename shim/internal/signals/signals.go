@@ -48,13 +48,18 @@ var kept = []syscall.Signal{
 	syscall.SIGSTKFLT, syscall.SIGSYS, syscall.SIGURG, syscall.SIGPROF, 32, 33, 34,
 }
 
-// CatchAll sends every signal to Caught that a supervisor has to pass on, and
-// CHLD: all but KILL and STOP, which nobody can catch. One that was ignored is
-// caught as well: it is the command that ignores it, or has stopped to.
+// queued is the first of the real-time signals that os/signal tells of. It
+// tells of many but once, where each counts (signal(7)).
+const queued = 35
+
+// CatchAll sends every signal to Caught that a supervisor has to pass on: all
+// but KILL and STOP, which nobody can catch, and CHLD, which is not for the
+// command. One that was ignored is caught as well: it is the command that
+// ignores it, or has stopped to.
 func CatchAll() error {
 	var list []os.Signal
 	for s := syscall.Signal(1); s <= linux.LastSignal; s++ {
-		if s != syscall.SIGKILL && s != syscall.SIGSTOP && !slices.Contains(kept, s) {
+		if s != syscall.SIGKILL && s != syscall.SIGSTOP && s != syscall.SIGCHLD && !slices.Contains(kept, s) {
 			list = append(list, s)
 		}
 	}

@@ -4,7 +4,9 @@
 package supervise
 
 import (
+	"errors"
 	"os"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -20,11 +22,12 @@ type Supervisor struct {
 	Group bool
 	// Grace is how long the command has after a TERM; zero is for ever.
 	Grace time.Duration
-	// Signals are those to pass on, CHLD among them.
+	// Signals are those to pass on. CHLD is none of them.
 	Signals <-chan os.Signal
 
-	pid      int
-	terminal bool
+	pid int
+	// suspended: we have stopped, because the command has, until a CONT.
+	suspended bool
 	// stopping is when the command is killed for not having ended.
 	stopping <-chan time.Time
 	beside   beside
@@ -35,9 +38,6 @@ type Supervisor struct {
 	restarting, terminated bool
 }
 
-// stdin is where the terminal is, if there is one.
-const stdin = 0
-
 // Run starts the command and returns its exit code: its own, or 128+n when
 // signal n ended it.
 func (s *Supervisor) Run() (code int, err error) {
@@ -46,25 +46,31 @@ func (s *Supervisor) Run() (code int, err error) {
 			return 0, err
 		}
 	}
+	// os/signal drops what a full channel has no room for. One CHLD stands for
+	// any number of children: a channel of its own loses nothing, and leaves
+	// the other one to the signals that have to arrive.
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	defer signal.Stop(children)
 	if err := s.start(); err != nil {
 		return 0, err
 	}
 	for {
 		select {
 		case got := <-s.Signals:
-			if got != syscall.SIGCHLD {
-				s.forward(got.(syscall.Signal))
+			s.forward(got.(syscall.Signal))
+		case <-children:
+			code, ended := s.reap()
+			if !ended {
 				continue
 			}
-			code, ended := s.reap()
-			if ended && !s.restarting {
+			s.takeTerminal()
+			if !s.restarting {
 				return code, nil
 			}
-			if ended {
-				s.restarting, s.stopping = false, nil
-				if err := s.start(); err != nil {
-					return 0, err
-				}
+			s.restarting, s.stopping = false, nil
+			if err := s.start(); err != nil {
+				return 0, err
 			}
 		case call := <-s.calls:
 			call()
@@ -79,31 +85,31 @@ func (s *Supervisor) start() (err error) {
 	// A group of its own, so that the terminal's signals reach the command
 	// once: from the terminal, and not from us as well.
 	attr := &syscall.SysProcAttr{Setpgid: true}
-	group, err := linux.Foreground(stdin)
-	if s.terminal = err == nil && (group == syscall.Getpgrp() || s.terminal); s.terminal {
+	if ours() {
 		attr.Foreground, attr.Ctty = true, stdin
 	}
 	s.pid, err = s.Start(attr)
 	return err
 }
 
-// forward passes a signal on. A stop signal stops the command; whether we
-// stop too is decided when it has.
+// forward passes a signal on.
 func (s *Supervisor) forward(signal syscall.Signal) {
 	s.ending(signal)
 	if signal == syscall.SIGTERM && s.Grace > 0 && s.stopping == nil {
 		s.stopping = time.After(s.Grace)
 	}
+	if signal == syscall.SIGCONT && s.resume() {
+		return
+	}
 	s.send(signal)
 }
 
 func (s *Supervisor) send(signal syscall.Signal) {
-	target := s.pid
-	if s.Group {
-		target = -s.pid
+	// The command may just have ended: then there is nobody to tell. Or it has
+	// left its group, and nobody else is there.
+	if !s.Group || errors.Is(linux.Kill(-s.pid, signal), syscall.ESRCH) {
+		_ = linux.Kill(s.pid, signal)
 	}
-	// The command may just have ended: then there is nobody to tell.
-	_ = linux.Kill(target, signal)
 }
 
 // reap collects every child that has ended, orphans among them. One CHLD may
@@ -130,23 +136,4 @@ func exitCode(child linux.Reaped) int {
 		return 128 + int(child.Status.Signal())
 	}
 	return child.Status.ExitStatus()
-}
-
-// stopped: the command was stopped from the keyboard. Under a shell we stop
-// as well, so that the shell sees it, and go on when it lets us. As PID 1
-// there is no shell to go back to, and a command that were PID 1 itself
-// would not have stopped at all.
-func (s *Supervisor) stopped(by syscall.Signal) {
-	if !s.terminal || by == syscall.SIGSTOP {
-		return
-	}
-	if os.Getpid() != 1 {
-		_ = linux.SetForeground(stdin, syscall.Getpgrp())
-		_ = linux.Kill(os.Getpid(), syscall.SIGSTOP)
-		// The shell's fg puts us into the foreground, its bg does not.
-		if group, err := linux.Foreground(stdin); err == nil && group == syscall.Getpgrp() {
-			_ = linux.SetForeground(stdin, s.pid)
-		}
-	}
-	_ = linux.Kill(-s.pid, syscall.SIGCONT)
 }
