@@ -1,0 +1,474 @@
+//go:build integration
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"secret-init/tools/servers"
+)
+
+// supervisePrograms are built by TestSupervise: the program itself, and
+// testdata/command.c.
+var supervisePrograms struct{ shim, command string }
+
+// TestSupervise is the program as PID 1 of a PID namespace and as a subreaper,
+// with the cases of tini's and dumb-init's own tests among those here.
+func TestSupervise(t *testing.T) {
+	supervisePrograms.shim = servers.BuildShim(t)
+	supervisePrograms.command = buildCommand(t)
+	both := map[string]func(*testing.T, bool){
+		"exit codes":        testSuperviseExitCodes,
+		"ended by signals":  testSuperviseEnded,
+		"signals":           testSuperviseSignals,
+		"signals to groups": testSuperviseGroup,
+		"under load":        testSuperviseLoad,
+		"queued signals":    testSuperviseQueued,
+		"sessions":          testSuperviseSessions,
+		"background jobs":   testSuperviseJobs,
+		"stop signals":      testSuperviseStop,
+		"stop grace":        testSuperviseGrace,
+		"orphans":           testSuperviseOrphans,
+		"daemons":           testSuperviseDaemons,
+		"inherits":          testSuperviseInherits,
+		"inherits nothing":  testSuperviseClosed,
+		"sockets":           testSuperviseSockets,
+		"stdin":             testSuperviseStdin,
+	}
+	for name, test := range both {
+		for how, pid1 := range map[string]bool{"pid 1": true, "subreaper": false} {
+			t.Run(name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				test(t, pid1)
+			})
+		}
+	}
+	for name, test := range map[string]func(*testing.T){
+		"terminal":            testTerminal,
+		"job control":         testTerminalJobs,
+		"background":          testTerminalBackground,
+		"script":              testTerminalScript,
+		"terminal of its own": testTerminalPID1,
+		"TERM at any time":    testStartTerm,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+// buildCommand builds testdata/command.c, static, so that it runs in any image.
+func buildCommand(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "command")
+	if out, err := exec.Command("gcc", "-O1", "-Wall", "-Werror", "-static", "-o", path, "testdata/command.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// patience is for what happens at once on a machine that does nothing else.
+const patience = 30 * time.Second
+
+// eventually waits for a condition.
+func eventually(t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !ready(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", patience, what)
+		}
+	}
+}
+
+// transcript is what was said so far.
+type transcript struct {
+	t      *testing.T
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+func (s *transcript) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.output.Write(b)
+}
+
+func (s *transcript) said() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.output.String()
+}
+
+// count is how often a line was said.
+func (s *transcript) count(line string) (n int) {
+	for said := range strings.Lines(s.said()) {
+		if strings.TrimRight(said, "\r\n") == line {
+			n++
+		}
+	}
+	return n
+}
+
+// await waits until a line was said n times.
+func (s *transcript) await(line string, n int) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); s.count(line) < n; time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.t.Fatalf("%q was not said %d times:\n%s", line, n, s.said())
+		}
+	}
+}
+
+// supervised is the program with a command.
+type supervised struct {
+	transcript
+	cmd *exec.Cmd
+	// pid is the program's, as it is seen from here.
+	pid   int
+	stdin *os.File
+	ended chan struct{}
+	code  int
+}
+
+// arguments are those of a start: as PID 1, or of the program itself.
+func arguments(pid1 bool, program ...string) []string {
+	if pid1 {
+		return append([]string{"unshare", "--pid", "--fork", "--mount-proc"}, program...)
+	}
+	return program
+}
+
+// startSupervised starts a command, which says "waiting" or the like when it
+// is there: until then signals are not for it.
+func startSupervised(t *testing.T, pid1 bool, options, command []string, change ...func(*exec.Cmd)) *supervised {
+	t.Helper()
+	args := arguments(pid1, slices.Concat([]string{supervisePrograms.shim, "--supervise"}, options, []string{"--"}, command)...)
+	s := &supervised{transcript: transcript{t: t}, cmd: exec.Command(args[0], args[1:]...), ended: make(chan struct{})}
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "COMMAND=" + supervisePrograms.command}
+	stdin, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stdin, s.stdin = stdin, write
+	s.cmd.Stdout, s.cmd.Stderr = s, s
+	s.cmd.WaitDelay = time.Second
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	for _, change := range change {
+		change(s.cmd)
+	}
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = stdin.Close()
+	go func() {
+		defer close(s.ended)
+		_ = s.cmd.Wait()
+		s.code = s.cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() {
+		s.kill()
+		_ = write.Close()
+	})
+	s.pid = s.cmd.Process.Pid
+	if pid1 {
+		eventually(t, "unshare starts PID 1", func() bool {
+			for _, pid := range childrenOf(s.cmd.Process.Pid) {
+				s.pid = pid
+			}
+			return s.pid != s.cmd.Process.Pid || s.over()
+		})
+	}
+	return s
+}
+
+func (s *supervised) over() bool {
+	select {
+	case <-s.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// kill ends it and all that it started.
+func (s *supervised) kill() {
+	if !s.over() {
+		for pids := []int{s.cmd.Process.Pid}; len(pids) > 0; pids = pids[1:] {
+			pids = append(pids, childrenOf(pids[0])...)
+			_ = syscall.Kill(pids[0], syscall.SIGKILL)
+		}
+	}
+	<-s.ended
+}
+
+// wait waits for its end and gives the exit code.
+func (s *supervised) wait() int {
+	s.t.Helper()
+	select {
+	case <-s.ended:
+	case <-time.After(patience):
+		s.t.Fatalf("it does not end:\n%s", s.said())
+	}
+	return s.code
+}
+
+func (s *supervised) send(signal syscall.Signal) {
+	s.t.Helper()
+	if err := syscall.Kill(s.pid, signal); err != nil {
+		s.t.Fatalf("sending %d: %v", int(signal), err)
+	}
+}
+
+// child is the pid of the command, which is the only child.
+func (s *supervised) child() (pid int) {
+	s.t.Helper()
+	eventually(s.t, "one child", func() bool {
+		children := childrenOf(s.pid)
+		if len(children) == 1 {
+			pid = children[0]
+		}
+		return len(children) == 1
+	})
+	return pid
+}
+
+// childrenOf are the children of all of a process's threads, zombies among them.
+func childrenOf(pid int) (pids []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		for _, field := range strings.Fields(string(text)) {
+			child, _ := strconv.Atoi(field)
+			pids = append(pids, child)
+		}
+	}
+	return pids
+}
+
+// statOf is a process's line in proc_pid_stat(5) after its name, from the
+// state on; nil when there is no such process.
+func statOf(pid int) []string {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+}
+
+// state is a letter of proc_pid_stat(5): T for stopped, Z for a zombie.
+func state(pid int) string {
+	if stat := statOf(pid); len(stat) > 0 {
+		return stat[0]
+	}
+	return ""
+}
+
+// groupOf is a process's group.
+func groupOf(pid int) int {
+	group, _ := syscall.Getpgid(pid)
+	return group
+}
+
+// inParallel runs a few of many cases at the same time.
+func inParallel[T any](cases []T, run func(T)) {
+	var group sync.WaitGroup
+	work := make(chan T)
+	for range 4 {
+		group.Go(func() {
+			for c := range work {
+				run(c)
+			}
+		})
+	}
+	for _, c := range cases {
+		work <- c
+	}
+	close(work)
+	group.Wait()
+}
+
+// runSupervised runs a command to its end.
+func runSupervised(t *testing.T, pid1 bool, command ...string) (code int, output string) {
+	t.Helper()
+	args := arguments(pid1, append([]string{supervisePrograms.shim, "--supervise", "--"}, command...)...)
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Error(err)
+		return -1, ""
+	}
+	defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
+	_ = cmd.Wait()
+	return cmd.ProcessState.ExitCode(), out.String()
+}
+
+func numbersFrom(from, to int, without ...int) (list []int) {
+	for n := from; n <= to; n++ {
+		if !slices.Contains(without, n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+func testSuperviseExitCodes(t *testing.T, pid1 bool) {
+	codes := numbersFrom(0, 255)
+	if !pid1 {
+		codes = []int{0, 1, 2, 42, 126, 127, 128, 137, 143, 255}
+	}
+	inParallel(codes, func(n int) {
+		if code, out := runSupervised(t, pid1, "/bin/sh", "-c", fmt.Sprint("exit ", n)); code != n || out != "" {
+			t.Errorf("exit %d: code %d, %q", n, code, out)
+		}
+	})
+	if code, out := runSupervised(t, pid1, "/nowhere/command"); code != 127 || !strings.Contains(out, "was not found") {
+		t.Errorf("no command: code %d, %q", code, out)
+	}
+	if code, out := runSupervised(t, pid1, "/etc/hostname"); code != 126 || !strings.Contains(out, "cannot be executed") {
+		t.Errorf("not a program: code %d, %q", code, out)
+	}
+}
+
+// By default these do nothing or stop: signal(7).
+var harmless = []int{int(syscall.SIGCHLD), int(syscall.SIGCONT), int(syscall.SIGURG), int(syscall.SIGWINCH)}
+var stopping = []int{int(syscall.SIGSTOP), int(syscall.SIGTSTP), int(syscall.SIGTTIN), int(syscall.SIGTTOU)}
+
+// testSuperviseEnded: each signal that ends a command, from itself and from outside.
+func testSuperviseEnded(t *testing.T, pid1 bool) {
+	inParallel(numbersFrom(1, 64, append(harmless, stopping...)...), func(n int) {
+		if code, out := runSupervised(t, pid1, supervisePrograms.command, "die", strconv.Itoa(n)); code != 128+n || out != "" {
+			t.Errorf("ended by %d: code %d, %q", n, code, out)
+		}
+	})
+	for _, n := range numbersFrom(1, 64, append(harmless, append(stopping, int(syscall.SIGKILL))...)...) {
+		s := startSupervised(t, pid1, nil, []string{"/bin/sh", "-c", "ulimit -c 0; exec $COMMAND wait"})
+		s.await("waiting", 1)
+		s.send(syscall.Signal(n))
+		if code := s.wait(); code != 128+n || s.said() != "waiting\n" {
+			t.Errorf("sent %d: code %d, %q", n, code, s.said())
+		}
+	}
+}
+
+// catchable are the signals that somebody can send and a command can get. CHLD
+// says something of the children of the process that gets it.
+var catchable = numbersFrom(1, 64, int(syscall.SIGKILL), int(syscall.SIGSTOP), int(syscall.SIGCHLD))
+
+// testSuperviseSignals: each signal arrives once, at the command alone.
+func testSuperviseSignals(t *testing.T, pid1 bool) {
+	s := startSupervised(t, pid1, nil, []string{supervisePrograms.command, "listen", "2"})
+	listeners := []string{"command", "child1", "child2", "stranger"}
+	for _, who := range listeners {
+		s.await(who+" listens", 1)
+	}
+	s.send(syscall.SIGCHLD)
+	sendAll(s)
+	for _, who := range listeners {
+		s.heard(who, who == "command")
+	}
+}
+
+// testSuperviseGroup: the same for --signal-group, at each of the group.
+func testSuperviseGroup(t *testing.T, pid1 bool) {
+	s := startSupervised(t, pid1, []string{"--signal-group"}, []string{supervisePrograms.command, "listen", "2"})
+	listeners := []string{"command", "child1", "child2", "stranger"}
+	for _, who := range listeners {
+		s.await(who+" listens", 1)
+	}
+	s.send(syscall.SIGCHLD)
+	// The children say all that they got before the command ends, which ends them.
+	for _, n := range catchable {
+		s.send(syscall.Signal(n))
+		for _, who := range listeners[:3] {
+			s.await(fmt.Sprint(who, " got ", n), 1)
+		}
+	}
+	s.send(syscall.SIGTERM)
+	if code := s.wait(); code != 42 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, who := range listeners {
+		s.heard(who, who != "stranger")
+	}
+}
+
+// sendAll sends each signal, as fast as it can, and ends the command with the second TERM.
+func sendAll(s *supervised) {
+	s.t.Helper()
+	for _, n := range catchable {
+		s.send(syscall.Signal(n))
+		// A CONT that is pending is discarded by a stop signal, and the other
+		// way round (signal(7)).
+		if n == int(syscall.SIGCONT) || slices.Contains(stopping, n) {
+			s.await(fmt.Sprint("command got ", n), 1)
+		}
+	}
+	for _, n := range catchable {
+		s.await(fmt.Sprint("command got ", n), 1)
+	}
+	s.send(syscall.SIGTERM)
+	if code := s.wait(); code != 42 {
+		s.t.Errorf("exit code %d", code)
+	}
+}
+
+// heard compares what one process has got with all or none of the signals.
+func (s *supervised) heard(who string, all bool) {
+	s.t.Helper()
+	for n := 1; n <= 64; n++ {
+		want := 0
+		if all && slices.Contains(catchable, n) {
+			want = 1
+		}
+		got := s.count(fmt.Sprint(who, " got ", n))
+		// The second TERM ends the command, and may end its children first.
+		if n == int(syscall.SIGTERM) && all && got == 2 {
+			want = 2
+		}
+		if got != want {
+			s.t.Errorf("%s got %d %d times, not %d", who, n, got, want)
+		}
+	}
+}
+
+// testSuperviseLoad: signals while hundreds of orphans end and the Go runtime
+// preempts goroutines by URG. None is lost among the CHLDs, and none is added.
+func testSuperviseLoad(t *testing.T, pid1 bool) {
+	s := startSupervised(t, pid1, nil, []string{"/bin/bash", "-c",
+		`( for n in {1..60}; do ( for m in {1..10}; do ( : ) & done ) & done ) & wait $!; exec "$COMMAND" listen`})
+	s.await("command listens", 1)
+	sendAll(s)
+	s.heard("command", true)
+}
+
+// testSuperviseQueued: of a real-time signal each counts (signal(7)).
+func testSuperviseQueued(t *testing.T, pid1 bool) {
+	s := startSupervised(t, pid1, nil, []string{supervisePrograms.command, "listen"})
+	s.await("command listens", 1)
+	const times = 200
+	for range times {
+		s.send(40)
+	}
+	s.await("command got 40", times)
+	for range 2 {
+		s.send(syscall.SIGTERM)
+		s.await("command got 15", 1)
+	}
+	if code := s.wait(); code != 42 || s.count("command got 40") != times {
+		t.Errorf("exit code %d, %d times", code, s.count("command got 40"))
+	}
+}
