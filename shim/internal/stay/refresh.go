@@ -66,10 +66,10 @@ func (r *refresher) child(attr *syscall.SysProcAttr, word string) (pid int, pipe
 
 // finish is for the command's end: what was obtained is given up.
 func (r *refresher) finish() {
-	r.cancel()
 	ctx, cancel := context.WithTimeout(context.Background(), GiveUpTime)
 	defer cancel()
 	r.Interrupt(ctx)
+	r.cancel()
 	if !r.Session() {
 		return
 	}

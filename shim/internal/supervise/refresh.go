@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -108,10 +110,18 @@ type Refresher struct {
 	// executed has the report of a child that became the command.
 	executed chan Report
 	warned   bool
-	// current is the end of the child that is running, and its pid.
+	// reports are those that are still to come from a child that was to become
+	// the command.
+	reports sync.WaitGroup
+	// session: there is something to give up at the end.
+	session atomic.Bool
+
+	mu sync.Mutex
+	// current is the end of the child that is running, and pid who it is; over
+	// lets no other one start.
 	current chan struct{}
 	pid     int
-	session bool
+	over    bool
 }
 
 // Attach makes ready, before the supervisor runs.
@@ -123,9 +133,14 @@ func (r *Refresher) Attach() {
 // Executed follows a child that becomes the command: pipe brings its report,
 // and is at its end when the command has been executed.
 func (r *Refresher) Executed(pipe io.ReadCloser) {
+	r.reports.Add(1)
 	go func() {
 		defer pipe.Close()
 		report, ok := readReport(pipe)
+		if report.Session {
+			r.session.Store(true)
+		}
+		r.reports.Done()
 		_, _ = io.Copy(io.Discard, pipe)
 		if ok {
 			r.executed <- report
@@ -151,7 +166,6 @@ func (r *Refresher) Run(ctx context.Context) {
 				return
 			}
 		}
-		r.inLoop(ctx, func() { r.session = r.session || report.Session })
 		wait, ok := r.Schedule.Wait(report)
 		if !ok {
 			return
@@ -183,18 +197,26 @@ func (r *Refresher) round(ctx context.Context) Report {
 	defer cancel()
 	reports := make(chan Report, 1)
 	err := r.Supervisor.RunBeside(ctx, func(attr *syscall.SysProcAttr) (int, error) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.over {
+			return 0, context.Canceled
+		}
 		pid, pipe, err := r.Start(attr)
 		if err != nil {
 			return 0, err
 		}
 		ended := make(chan struct{})
-		go r.inLoop(ctx, func() { r.pid, r.current = pid, ended })
+		r.pid, r.current = pid, ended
 		go func() {
 			defer close(ended)
 			defer pipe.Close()
 			report, ok := readReport(pipe)
 			if !ok {
 				report.Failed = true
+			}
+			if report.Session {
+				r.session.Store(true)
 			}
 			if report.Changed {
 				r.inLoop(ctx, r.changed)
@@ -233,25 +255,33 @@ func (r *Refresher) changed() {
 }
 
 // Session reports whether there is anything to give up at the end. It is for
-// after the supervisor's Run.
-func (r *Refresher) Session() bool { return r.session }
+// after the supervisor's Run, when all that was to report has ended or does so.
+func (r *Refresher) Session() bool {
+	r.reports.Wait()
+	return r.session.Load()
+}
 
-// Interrupt ends a refresh that is running, and waits until it has saved what
-// it holds, or ctx ends. It is for after the supervisor's Run.
+// Interrupt ends a refresh that is running, waits until it has saved what it
+// holds, or ctx ends, and lets no other one start. It is for after the
+// supervisor's Run, and before the end of the context that Run was given.
 func (r *Refresher) Interrupt(ctx context.Context) {
-	if r.current == nil {
+	r.mu.Lock()
+	r.over = true
+	current, pid := r.current, r.pid
+	r.mu.Unlock()
+	if current == nil {
 		return
 	}
 	select {
-	case <-r.current:
+	case <-current:
 		return
 	default:
 	}
-	_ = linux.Kill(r.pid, syscall.SIGTERM)
+	_ = linux.Kill(pid, syscall.SIGTERM)
 	// It may have obtained something since its last report.
-	r.session = true
+	r.session.Store(true)
 	select {
-	case <-r.current:
+	case <-current:
 	case <-ctx.Done():
 	}
 }
