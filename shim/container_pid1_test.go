@@ -18,7 +18,7 @@ grep -E '^(Umask|Uid|Gid|Groups|Sig(Blk|Ign)|Cap...|NoNewPrivs|Seccomp|CoreDumpi
 cat /proc/self/limits /proc/self/oom_score_adj /proc/self/coredump_filter /proc/self/personality
 cut -d' ' -f19,40,41 /proc/self/stat
 pwd
-for fd in /proc/$$/fd/*; do echo "$fd $(readlink "$fd" | sed 's/pipe:.*/pipe/')"; done
+for fd in /proc/$$/fd/*; do echo "${fd##*/} $(readlink "$fd" | sed 's/pipe:.*/pipe/')"; done
 tr '\0' '\n' </proc/$$/environ | sort
 `
 
@@ -28,11 +28,11 @@ func testPID1(t *testing.T, b *bed) {
 		t.Parallel()
 		// Ignored and blocked signals, a descriptor, a umask, limits, a folder:
 		// none of these is the default.
-		setup := `umask 027; exec 7</etc/hostname; exec env --ignore-signal=HUP,INT --block-signal=USR2,WINCH nice -n 3 "$@"`
-		started := func(before ...string) []string {
+		setup := `umask 027; exec 7</etc/hostname; exec env --ignore-signal=HUP,QUIT,PIPE,TERM,CHLD,TTOU,URG,RTMIN --block-signal=USR2,WINCH nice -n 3 "$@"`
+		started := func(env []string, before ...string) []string {
 			cmd := append([]string{"-c", setup, "setup"}, before...)
 			_, out := servers.RunToEnd(t, servers.RunSpec{
-				Image: b.debian, Env: b.env(), Cmd: append(cmd, "bash", "-c", inherited),
+				Image: b.debian, Env: b.env(env...), Cmd: append(cmd, "bash", "-c", inherited),
 				Flags: []string{"--entrypoint", "bash", "--hostname", "same", "--workdir", "/usr", "--ulimit", "nofile=1000:5000", "--ulimit", "core=0:1000"},
 			})
 			if out.Code != 0 || out.Stderr != "" {
@@ -40,27 +40,30 @@ func testPID1(t *testing.T, b *bed) {
 			}
 			return strings.Split(out.Stdout, "\n")
 		}
-		without, with := started(), started("/secret-init", "--")
 		ours := func(line string) bool {
 			name, _, _ := strings.Cut(line, "=")
-			return slices.Contains([]string{"DB_PASSWORD", "DB_PASSWORD_FILE", "SOPS_AGE_KEY"}, name)
+			return slices.Contains([]string{"DB_PASSWORD", "DB_PASSWORD_FILE", "SOPS_AGE_KEY", "SECRET_INIT_SUPERVISE"}, name)
 		}
-		var added []string
-		for _, line := range with {
-			if ours(line) {
-				added = append(added, line)
+		without := slices.DeleteFunc(started(nil), ours)
+		for how, env := range map[string][]string{"exec": nil, "supervise": {"SECRET_INIT_SUPERVISE=true"}} {
+			with := started(env, "/secret-init", "--")
+			var added []string
+			for _, line := range with {
+				if ours(line) {
+					added = append(added, line)
+				}
 			}
-		}
-		if !slices.Equal(added, []string{"DB_PASSWORD_FILE=/run/secrets/db_password"}) {
-			t.Errorf("added to the environment: %q", added)
-		}
-		without, with = slices.DeleteFunc(without, ours), slices.DeleteFunc(with, ours)
-		if !slices.Equal(with, without) {
-			t.Errorf("without secret-init:\n%s\nwith it:\n%s", strings.Join(without, "\n"), strings.Join(with, "\n"))
-		}
-		for _, want := range []string{"Umask:\t0027", "/proc/1/fd/7 /etc/hostname", "/usr"} {
-			if !slices.Contains(with, want) {
-				t.Errorf("%q is not in\n%s", want, strings.Join(with, "\n"))
+			if !slices.Equal(added, []string{"DB_PASSWORD_FILE=/run/secrets/db_password"}) {
+				t.Errorf("%s: added to the environment: %q", how, added)
+			}
+			with = slices.DeleteFunc(with, ours)
+			if !slices.Equal(with, without) {
+				t.Errorf("%s: without secret-init:\n%s\nwith it:\n%s", how, strings.Join(without, "\n"), strings.Join(with, "\n"))
+			}
+			for _, want := range []string{"Umask:\t0027", "7 /etc/hostname", "/usr"} {
+				if !slices.Contains(with, want) {
+					t.Errorf("%s: %q is not in\n%s", how, want, strings.Join(with, "\n"))
+				}
 			}
 		}
 	})

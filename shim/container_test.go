@@ -178,6 +178,7 @@ func TestContainers(t *testing.T) {
 		"pid 1":    testPID1,
 		"refresh":  testRefreshed,
 		"removal":  testRemoval,
+		"signals":  testContainerSignals,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

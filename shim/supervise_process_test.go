@@ -208,7 +208,7 @@ exec env --ignore-signal=%IGNORED% --block-signal=USR2,WINCH,RTMIN+3,CHLD nice -
 // without secret-init.
 func testSuperviseInherits(t *testing.T, pid1 bool) {
 	for _, ignored := range []string{"HUP,INT", "QUIT,TERM,USR1,PIPE,ALRM,CHLD,URG,PROF,SEGV,TSTP,TTIN,TTOU,RTMIN,RTMAX"} {
-		script := strings.ReplaceAll(inherited, `echo "$fd`, `echo "${fd##*/}`) + `exec "$0" inherited 1`
+		script := inherited + `exec "$0" inherited 1`
 		started := func(program ...string) string {
 			setup := strings.ReplaceAll(setup, "%IGNORED%", ignored)
 			args := arguments(pid1, slices.Concat([]string{"bash", "-c", setup, "setup"}, program, []string{"bash", "-c", script, supervisePrograms.command})...)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -106,14 +107,18 @@ func exitStatus(status syscall.WaitStatus) int {
 }
 
 // awaitProgram waits until a process or its child has executed the program:
-// before, a signal is not for us. It gives that one's pid.
+// before, a signal is not for us. It may already be the shell. It gives that
+// one's pid.
 func awaitProgram(pid int) int {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		for _, pid := range append([]int{pid}, childrenOf(pid)...) {
-			if executable(pid) == supervisePrograms.shim {
+			if path := executable(pid); path == supervisePrograms.shim || path == shellPath {
 				return pid
 			}
 		}
 	}
 	return 0
 }
+
+// shellPath is where /bin/sh is a link to.
+var shellPath, _ = filepath.EvalSymlinks("/bin/sh")

@@ -48,6 +48,11 @@ func startTerminal(t *testing.T, own bool, args ...string) *terminal {
 	}
 	x := &terminal{transcript: transcript{t: t}, master: master, cmd: exec.Command(args[0], args[1:]...), ended: make(chan struct{})}
 	x.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "PS1=", "SHIM=" + supervisePrograms.shim, "COMMAND=" + supervisePrograms.command}
+	for _, name := range []string{"HOME", "DOCKER_HOST"} {
+		if value, ok := os.LookupEnv(name); ok {
+			x.cmd.Env = append(x.cmd.Env, name+"="+value)
+		}
+	}
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
 	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: own}
 	if err := x.cmd.Start(); err != nil {

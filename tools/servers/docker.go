@@ -294,3 +294,15 @@ func (c *Container) Diff() []string {
 	c.tb.Helper()
 	return strings.FieldsFunc(docker(c.tb, dockerTimeout, nil, "diff", c.ID), func(r rune) bool { return r == '\n' })
 }
+
+// Pause freezes all processes of the container, and Unpause lets them go on.
+func (c *Container) Pause() {
+	c.tb.Helper()
+	docker(c.tb, dockerTimeout, nil, "pause", c.ID)
+}
+
+// Unpause undoes Pause.
+func (c *Container) Unpause() {
+	c.tb.Helper()
+	docker(c.tb, dockerTimeout, nil, "unpause", c.ID)
+}
