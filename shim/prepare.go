@@ -154,6 +154,10 @@ func (s *startup) identify(context.Context) error {
 		if len(keep) == 0 && !s.plan.AllowNewPrivs && s.command != "" && linux.FileCapabilities(s.command) {
 			return fail(exitNotExec, "name what it needs with --keep-cap", "command %q would lose its file capabilities under --user", s.command)
 		}
+		if s.plan.Stays() && s.order == nil && !s.drop.CanSignal() {
+			s.ui.warn(fmt.Sprintf("no signal reaches the command, which runs as user %s: the container lacks the capability KILL, and docker stop takes until its limit", id),
+				"hint", "add --cap-add KILL to docker run")
+		}
 	}
 	if s.plan.Owner != "" {
 		id, err := privdrop.System.Lookup(s.plan.Owner)

@@ -253,6 +253,13 @@ func CanChown() bool {
 	return err == nil && held(capability.CAP_CHOWN)
 }
 
+// CanSignal reports whether a process that stays as it is can send signals to
+// one that has changed (kill(2)).
+func (d Drop) CanSignal() bool {
+	held, err := effective()
+	return err == nil && (held(capability.CAP_KILL) || d.To.UID == os.Getuid() || d.To.UID == os.Geteuid())
+}
+
 // ErrSetuid is the refusal of a start with more rights than the caller's.
 var ErrSetuid = errors.New("secret-init refuses to run setuid or setgid")
 
