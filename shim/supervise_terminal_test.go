@@ -3,9 +3,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -380,6 +382,39 @@ func testTerminalScript(t *testing.T) {
 	}
 	x.keys("wait; echo o''ver\n")
 	x.await("over", 1)
+	x.inForeground("the shell", before)
+}
+
+// testTerminalRestart: a command that is started again has the terminal again.
+func testTerminalRestart(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name, text string) {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.WriteFile(path+".new", []byte(text), 0o600), os.Rename(path+".new", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("secret", "one")
+	put("config.yaml", "secrets:\n  a: file:"+dir+"/secret\n")
+	files, err := os.MkdirTemp("/dev/shm", "secret-init-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(files) })
+	x := startShell(t, shells[0]...)
+	before := x.foreground()
+	put("command", `echo "value $(cat $A_FILE)"; read -r line; echo "read $line"; exec $COMMAND wait`)
+	x.keys("$SHIM --config " + dir + "/config.yaml --dir " + files + " --refresh 100ms --on-change restart -- sh " + dir + "/command; echo code $?\n")
+	x.await("value one", 1)
+	x.keys("typed\n")
+	x.await("read typed", 1)
+	put("secret", "two")
+	x.await("value two", 1)
+	x.keys("again\n")
+	x.await("read again", 1)
+	x.await("waiting", 2)
+	x.keys(ctrlC)
+	x.await("code 130", 1)
 	x.inForeground("the shell", before)
 }
 

@@ -59,6 +59,7 @@ func TestSupervise(t *testing.T) {
 		"job control":         testTerminalJobs,
 		"background":          testTerminalBackground,
 		"script":              testTerminalScript,
+		"terminal restart":    testTerminalRestart,
 		"terminal of its own": testTerminalPID1,
 		"TERM at any time":    testStartTerm,
 	} {

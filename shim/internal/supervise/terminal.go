@@ -80,28 +80,37 @@ func (s *Supervisor) takeTerminal() {
 // in our place: it goes on.
 func (s *Supervisor) stopped(by syscall.Signal) {
 	group, err := linux.Foreground(stdin)
-	switch {
-	case by == syscall.SIGSTOP && (err != nil || group != s.pid || orphaned()):
-		// Whoever did this lets it go on again.
-		return
-	case by == syscall.SIGTTIN || by == syscall.SIGTTOU:
-		// It wants the terminal. In the place of a command that may not have
-		// it, and that goes on, would be one that asks for it for ever.
-		alone := orphaned()
-		if may := (alone || err == nil && group == syscall.Getpgrp()) && s.giveTerminal(); may {
-			_ = linux.Kill(-s.pid, syscall.SIGCONT)
-			return
-		} else if alone {
+	alone := orphaned()
+	switch by {
+	case syscall.SIGTSTP:
+		if alone {
+			s.goOn()
 			return
 		}
-	case orphaned():
-		_ = linux.Kill(-s.pid, syscall.SIGCONT)
-		return
+	case syscall.SIGTTIN, syscall.SIGTTOU:
+		// It wants the terminal. One that may not have it, and went on, would
+		// ask again and again: it waits.
+		if (alone || err == nil && group == syscall.Getpgrp()) && s.giveTerminal() {
+			s.goOn()
+			return
+		}
+		if alone {
+			return
+		}
+	default:
+		// STOP: who sent it lets the command go on again. But a shell has to
+		// know of what was in the foreground.
+		if alone || err != nil || group != s.pid {
+			return
+		}
 	}
 	s.takeTerminal()
 	s.suspended = true
 	_ = linux.Kill(os.Getpid(), syscall.SIGSTOP)
 }
+
+// goOn lets all of the command's group go on.
+func (s *Supervisor) goOn() { _ = linux.Kill(-s.pid, syscall.SIGCONT) }
 
 // resume: we may go on. A shell's fg has put us into the foreground, its bg
 // has not. Where we had stopped, the command's group goes on as a whole, as
@@ -114,7 +123,7 @@ func (s *Supervisor) resume() (done bool) {
 		return false
 	}
 	s.suspended = false
-	_ = linux.Kill(-s.pid, syscall.SIGCONT)
+	s.goOn()
 	return true
 }
 
