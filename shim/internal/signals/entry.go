@@ -73,10 +73,8 @@ func (i Inherited) Return() error {
 			}
 		}
 	}
-	if os.Getpid() == 1 {
-		if err := endByExit(i.Ignored); err != nil {
-			return err
-		}
+	if err := endBySignal(i.Ignored); err != nil {
+		return err
 	}
 	for fd := range 3 {
 		if i.Closed&(1<<fd) != 0 {
@@ -85,4 +83,21 @@ func (i Inherited) Return() error {
 	}
 	_, err := linux.ThreadSigmask(i.Mask)
 	return err
+}
+
+// endBySignal has the signals of Ending, but for the ignored ones, end this
+// process once they are unblocked: the runtime, which nobody has asked for
+// them any more, might do nothing. By their default action PID 1 is not ended.
+func endBySignal(ignored linux.Sigmask) error {
+	if os.Getpid() == 1 {
+		return endByExit(ignored)
+	}
+	for _, ending := range Ending {
+		if s := ending.(syscall.Signal); !ignored.Has(s) {
+			if err := linux.SetAction(s, linux.Sigaction{}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
