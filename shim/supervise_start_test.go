@@ -3,10 +3,13 @@
 package main
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -106,18 +109,33 @@ func exitStatus(status syscall.WaitStatus) int {
 	return status.ExitStatus()
 }
 
-// awaitProgram waits until a process or its child has executed the program:
-// before, a signal is not for us. It may already be the shell. It gives that
-// one's pid.
+// awaitProgram waits until a process or its child is the program, and has run
+// its first instructions: a signal that comes before is not for us. It may
+// already be the shell. It gives that one's pid.
 func awaitProgram(pid int) int {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(100 * time.Microsecond) {
 		for _, pid := range append([]int{pid}, childrenOf(pid)...) {
-			if path := executable(pid); path == supervisePrograms.shim || path == shellPath {
+			path := executable(pid)
+			if path == shellPath || path == supervisePrograms.shim && minds(pid, syscall.SIGTERM) {
 				return pid
 			}
 		}
 	}
 	return 0
+}
+
+// minds reports whether a process blocks or catches a signal (proc_pid_status(5)).
+func minds(pid int, signal syscall.Signal) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		if name, text, _ := strings.Cut(line, ":"); name == "SigBlk" || name == "SigCgt" {
+			mask, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+			if err == nil && mask&(1<<(signal-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // shellPath is where /bin/sh is a link to.
