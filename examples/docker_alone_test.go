@@ -5,7 +5,6 @@ package examples
 import (
 	"context"
 	"os"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,11 @@ import (
 // golangImage has this machine's Go, and of the official image what a build
 // needs besides: make, and the certificates of the module proxy.
 func golangImage(tb testing.TB) string {
-	files := map[string]string{"go": runtime.GOROOT(), "make": servers.Tool(tb, "make")}
+	root, err := command(context.Background(), os.Environ(), "go env GOROOT")
+	if err != nil {
+		tb.Fatalf("go env: %v\n%s", err, root)
+	}
+	files := map[string]string{"go": strings.TrimSpace(root), "make": servers.Tool(tb, "make")}
 	copies := "COPY go /usr/local/go\nCOPY make /usr/bin/make\n"
 	if _, err := os.Stat("/etc/ssl/certs/ca-certificates.crt"); err == nil {
 		files["certificates"] = "/etc/ssl/certs/ca-certificates.crt"
