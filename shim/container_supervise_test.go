@@ -99,7 +99,7 @@ func testContainerSignals(t *testing.T, b *bed) {
 // size arrive once, and nothing stays stopped.
 func testContainerTerminal(t *testing.T, image string) {
 	start := func(cmd ...string) (*servers.Container, *terminal) {
-		c := servers.CreateContainer(t, servers.RunSpec{Image: image, Env: []string{"SECRET_INIT_SUPERVISE=true"}, Cmd: cmd, Flags: []string{"--interactive", "--tty"}})
+		c := servers.CreateContainer(t, servers.RunSpec{Image: image, Env: []string{"SECRET_INIT_SUPERVISE=true", "PS1="}, Cmd: cmd, Flags: []string{"--interactive", "--tty"}})
 		return c, startTerminal(t, true, "docker", "start", "--attach", "--interactive", c.ID)
 	}
 	c, x := start("sh", "-c", "stty -echo; exec /command listen")
@@ -137,7 +137,10 @@ func testContainerTerminal(t *testing.T, image string) {
 
 	_, x = start("bash", "--noprofile", "--norc", "--noediting", "-i")
 	x.prompt()
-	x.keys("stty -echo; cat\n")
+	// What the terminal echoes is not what cat says.
+	x.keys("stty -echo\n")
+	x.prompt()
+	x.keys("cat\n")
 	x.keys("typed\n")
 	x.await("typed", 1)
 	x.keys(ctrlZ)
