@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"secret-init/tools/servers"
 )
 
 // startsInCI is few, so that it takes seconds: SIGNAL_STARTS=10000 is for more.
@@ -140,3 +144,34 @@ func minds(pid int, signal syscall.Signal) bool {
 
 // shellPath is where /bin/sh is a link to.
 var shellPath, _ = filepath.EvalSymlinks("/bin/sh")
+
+// TestHeldSignals: a signal that comes while secrets are fetched, and that
+// nobody asks for, ends the start or the command, as it would without us.
+func TestHeldSignals(t *testing.T) {
+	shim := servers.BuildShim(t)
+	for _, signal := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGXCPU, syscall.SIGABRT, 40} {
+		asked, release := make(chan struct{}, 100), make(chan struct{})
+		vault := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			asked <- struct{}{}
+			<-release
+			w.WriteHeader(http.StatusNotFound)
+			_, _ = w.Write([]byte(`{"errors":[]}`))
+		}))
+		cmd := exec.Command(shim, "--", "sh", "-c", "sleep 1; exit 9")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "VAULT_ADDR=" + vault.URL, "VAULT_TOKEN=t", "A=vault:secret/a?optional=true#b"}
+		cmd.Stderr = os.Stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-asked
+		if err := cmd.Process.Signal(signal); err != nil {
+			t.Error(err)
+		}
+		close(release)
+		_ = cmd.Wait()
+		vault.Close()
+		if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != signal {
+			t.Errorf("%v: it ended with %v", signal, cmd.ProcessState)
+		}
+	}
+}

@@ -85,19 +85,20 @@ func (i Inherited) Return() error {
 	return err
 }
 
-// endBySignal has the signals of Ending, but for the ignored ones, end this
-// process once they are unblocked: the runtime, which nobody has asked for
-// them any more, might do nothing. By their default action PID 1 is not ended.
+// endBySignal gives the held signals, but for the ignored ones, their default
+// action: once they are unblocked the runtime, which nobody asks for them any
+// more, would do nothing. Where that is not to end, in PID 1, those of Ending
+// end it nevertheless.
 func endBySignal(ignored linux.Sigmask) error {
-	if os.Getpid() == 1 {
-		return endByExit(ignored)
-	}
-	for _, ending := range Ending {
-		if s := ending.(syscall.Signal); !ignored.Has(s) {
+	for s := syscall.Signal(1); s <= linux.LastSignal; s++ {
+		if (linux.Sigmask(held) &^ ignored).Has(s) {
 			if err := linux.SetAction(s, linux.Sigaction{}); err != nil {
 				return err
 			}
 		}
+	}
+	if os.Getpid() == 1 {
+		return endByExit(ignored)
 	}
 	return nil
 }
