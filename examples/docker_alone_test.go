@@ -5,6 +5,7 @@ package examples
 import (
 	"context"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -53,8 +54,12 @@ func TestDockerAlone(t *testing.T) {
 	if got := r.must(t, "docker run --rm "+image+" version"); got != "secret-init v1-test" {
 		t.Errorf("version: %q", got)
 	}
-	out := r.must(t, `docker run --rm -v "$PWD/go.mod:/secret:ro" -e A=file:/secret -e SECRET_INIT_LOG_LEVEL=info `+image+" --supervise -- /secret-init version")
-	if !strings.HasSuffix(out, "secret-init v1-test") || !strings.Contains(out, "secrets delivered") {
+	config := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(config, []byte("secrets:\n  a: {from: file:/secret}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out := r.must(t, `docker run --rm -v "$PWD/go.mod:/secret:ro" -v `+config+`:/etc/secret-init.yaml:ro -e SECRET_INIT_LOG_LEVEL=info `+image+" --supervise -- /secret-init version")
+	if !strings.Contains(out, "secret-init v1-test") || !strings.Contains(out, "secrets delivered count=1") {
 		t.Errorf("a start in the image: %s", out)
 	}
 }

@@ -21,26 +21,28 @@ const maxPrivateKB = 8 << 10
 // TestMemory is PID 1 while it waits, beside the ones that do nothing else.
 func TestMemory(t *testing.T) {
 	program := servers.BuildShim(t)
-	source := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(source, []byte("value"), 0o600); err != nil {
-		t.Fatal(err)
+	source, config := filepath.Join(t.TempDir(), "secret"), filepath.Join(t.TempDir(), "config.yaml")
+	for path, content := range map[string]string{source: "value", config: "secrets:\n  a: {from: file:" + source + "}\n"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	dir := memoryDir(t)
 	// What makes the program bigger: a probe, a socket, refreshes.
 	ours := map[string][]string{
 		"secret-init --supervise": {program, "--supervise"},
-		"secret-init --remove":    {program, "--dir", dir, "--remove", "ready", "--ready", "notify"},
-		"secret-init --refresh":   {program, "--dir", dir, "--refresh", "1h"},
+		"secret-init --remove":    {program, "--config", config, "--dir", dir, "--remove", "ready", "--ready", "notify"},
+		"secret-init --refresh":   {program, "--config", config, "--dir", dir, "--refresh", "1h"},
 	}
 	for name, starter := range ours {
-		m := waiting(t, source, starter)
+		m := waiting(t, starter)
 		t.Logf("%s: %+v kB", name, m)
 		if m.PrivateClean+m.PrivateDirty > maxPrivateKB {
 			t.Errorf("%s has %+v kB", name, m)
 		}
 	}
 	for _, other := range []string{"tini", "dumb-init"} {
-		t.Logf("%s: %+v kB", other, waiting(t, source, []string{servers.Tool(t, other)}))
+		t.Logf("%s: %+v kB", other, waiting(t, []string{servers.Tool(t, other)}))
 	}
 }
 
@@ -58,12 +60,12 @@ func memoryDir(t *testing.T) string {
 type memory struct{ Rss, PrivateClean, PrivateDirty int }
 
 // waiting starts a command that waits under a PID 1, and measures that.
-func waiting(t *testing.T, source string, starter []string) (m memory) {
+func waiting(t *testing.T, starter []string) (m memory) {
 	t.Helper()
 	marker := filepath.Join(t.TempDir(), "up")
 	argv := append([]string{"--pid", "--fork", "--mount-proc", "--kill-child"}, starter...)
 	cmd := exec.Command("unshare", append(argv, "--", "sh", "-c", "touch "+marker+"; exec sleep 600")...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "A=file:" + source}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {

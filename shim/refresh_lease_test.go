@@ -182,6 +182,19 @@ func testRefreshGivesUp(t *testing.T) {
 			t.Errorf("exit code %d, %s users", r.code, n)
 		}
 	})
+	t.Run("a start that fails", func(t *testing.T) {
+		for _, option := range []string{"--supervise", "--refresh=lease", "--log-level=warn"} {
+			read := b.vault.Requests()["GET database/creds/app"]
+			r := startCommand(t, append([]string{"MISSING=sops:/none.yaml#a"}, b.env...), []string{"true"}, option)
+			<-r.ended
+			if read = b.vault.Requests()["GET database/creds/app"] - read; read != 1 || r.code != 66 {
+				t.Errorf("%s: exit code %d, %d requests for a user", option, r.code, read)
+			}
+			if n := b.users(t, "0"); n != "0" {
+				t.Errorf("%s: %s users outlived the start", option, n)
+			}
+		}
+	})
 	t.Run("TERM while it starts", func(t *testing.T) {
 		starts := 40
 		fromEnvironment(t, "LEASE_STARTS", &starts)

@@ -307,6 +307,7 @@ func (s *startup) closeSources() {
 // takeBack removes what a start that failed has written.
 func (s *startup) takeBack() {
 	s.wipe()
+	s.fetcher.Abandon()
 	s.closeSources()
 	if s.place != nil {
 		s.place.Remove()

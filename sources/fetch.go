@@ -334,6 +334,25 @@ func (f *Fetcher) Wipe() {
 	}
 }
 
+// Abandoner is a Source that leaves with what it delivers something to be
+// revoked, such as a lease. After Abandon, which is for a start whose values
+// nobody gets, Close leaves nothing.
+type Abandoner interface {
+	Source
+	Abandon()
+}
+
+// Abandon tells every source that was opened that nothing was delivered.
+func (f *Fetcher) Abandon() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, o := range f.sources {
+		if source, ok := o.source.(Abandoner); ok {
+			source.Abandon()
+		}
+	}
+}
+
 // Close closes every source that was opened, within ctx.
 func (f *Fetcher) Close(ctx context.Context) error {
 	f.mu.Lock()

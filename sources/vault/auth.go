@@ -54,9 +54,9 @@ func (s *session) adopt(document *sources.Document, answer *answer) {
 }
 
 // end revokes the token, unless it is not ours or something delivered would end with it.
-func (s *session) end(ctx context.Context) error {
+func (s *session) end(ctx context.Context, abandoned bool) error {
 	defer s.client.transport.CloseIdleConnections()
-	if !s.revoke || s.leased.Load() {
+	if !s.revoke || s.leased.Load() && !abandoned {
 		return nil
 	}
 	answer, err := s.client.do(ctx, request{method: http.MethodPut, path: "auth/token/revoke-self"})
@@ -127,7 +127,9 @@ func (l *loginSettings) login(ctx context.Context, m method) (*api.SecretAuth, e
 	}
 	// What the library makes of an answer has lost its header.
 	last := &answer{header: http.Header{}}
-	secret, err := how.Login(ctx, l.client.api.WithResponseCallbacks(func(r *api.Response) { last.status, last.header = r.StatusCode, r.Header }))
+	sending, done := linger(ctx)
+	defer done()
+	secret, err := how.Login(sending, l.client.api.WithResponseCallbacks(func(r *api.Response) { last.status, last.header = r.StatusCode, r.Header }))
 	if err != nil {
 		return nil, l.loginError(ctx, err, last)
 	}

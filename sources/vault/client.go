@@ -144,6 +144,8 @@ type request struct {
 	body any
 	// token is sent instead of the session's; empty for that.
 	token string
+	// creates: there may be something to revoke once it is done.
+	creates bool
 }
 
 // answer is what the server said, whatever its status.
@@ -172,7 +174,13 @@ func (c *client) do(ctx context.Context, r request) (*answer, error) {
 			return nil, sources.Errorf(sources.Invalid, "write the parameters in UTF-8", "cannot be read: a parameter cannot be written as JSON")
 		}
 	}
-	resp, err := c.api.RawRequestWithContext(ctx, req)
+	sending := ctx
+	if r.creates {
+		var done context.CancelFunc
+		sending, done = linger(ctx)
+		defer done()
+	}
+	resp, err := c.api.RawRequestWithContext(sending, req)
 	if resp != nil {
 		defer resp.Body.Close()
 	}

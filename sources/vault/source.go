@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	"secret-init/sources"
 )
@@ -25,6 +26,10 @@ type source struct {
 	// handedOver says it has gone.
 	keeping    *kept
 	handedOver bool
+	// abandoned: nothing was delivered.
+	abandoned atomic.Bool
+
+	reading pending
 
 	mu     sync.Mutex
 	mounts map[mountKey]mount
@@ -90,19 +95,21 @@ func (s *source) Fetch(ctx context.Context, doc sources.Ref) (*sources.Document,
 	if err != nil {
 		return nil, err
 	}
+	s.reading.begin()
+	defer s.reading.end()
 	client := session.clientFor(doc)
 	op := operation{path: doc.Path, asked: doc.Path}
 	req := request{method: http.MethodGet, path: doc.Path}
 	if isWrite(doc) {
 		// An engine that is written to for an answer has no paths but its API's.
-		op.write = true
+		op.write, req.creates = true, true
 		req.method, req.body = http.MethodPut, fields(doc)
 	} else {
 		if op.mount, err = s.mountOf(ctx, client, doc.Path); err != nil {
 			return nil, err
 		}
 		op.path = op.mount.apiPath(doc.Path)
-		req.path = op.path
+		req.path, req.creates = op.path, !op.mount.kv2
 		if version, ok := doc.Params[paramVersion]; ok {
 			if op.mount.known && !op.mount.kv2 {
 				return nil, sources.Errorf(sources.Invalid, "leave version= out", "has no versions: a KV version 2 mount alone keeps them")
@@ -138,12 +145,16 @@ func fields(doc sources.Ref) map[string]string {
 	return body
 }
 
+// Abandon has Close revoke what hangs on the token of this start as well.
+func (s *source) Abandon() { s.abandoned.Store(true) }
+
 // Close revokes the token if that is ours to do, and nobody else has it now.
 func (s *source) Close(ctx context.Context) error {
 	if err := s.loggingIn.enter(ctx); err != nil {
 		return err
 	}
 	defer s.loggingIn.leave()
+	s.reading.wait(ctx)
 	if s.keeping != nil {
 		defer func() {
 			s.keeping, s.session, s.refused = nil, nil, errOver()
@@ -158,5 +169,5 @@ func (s *source) Close(ctx context.Context) error {
 	}
 	session := s.session
 	s.session, s.wrapped, s.refused = nil, wrapped{}, errOver()
-	return session.end(ctx)
+	return session.end(ctx, s.abandoned.Load())
 }
