@@ -51,6 +51,9 @@ func check(args, environ []string, ui *ui) error {
 	for _, step := range s.checkSteps(own.offline) {
 		collect(step(ctx))
 	}
+	if len(faults) == 0 && len(s.plan.Secrets) == 0 && len(s.plan.From) == 0 {
+		s.ui.warn("no variable and no config file has a reference: nothing would be delivered")
+	}
 	r := s.findings(faults, own.offline)
 	if own.json {
 		text, err := json.MarshalIndent(r, "", "  ")

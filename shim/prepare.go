@@ -109,6 +109,10 @@ func rootsOwn(info fs.FileInfo) bool {
 	return ok && stat.Uid == 0 && info.Mode().Perm()&0o022 == 0
 }
 
+// ownCommands are what follows the name of an image whose entry point ends
+// with --, when somebody means secret-init itself.
+var ownCommands = map[string]bool{"check": true, "env": true, "install": true, "version": true, "help": true}
+
 // findCommand looks the command up before anything is fetched: a typing
 // error should cost no lease.
 func (s *startup) findCommand(context.Context) error {
@@ -124,6 +128,10 @@ func (s *startup) findCommand(context.Context) error {
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return fail(exitNotExec, "chmod +x it in the image", "command %q cannot be executed: permission denied", command[0])
+	case ownCommands[command[0]]:
+		return fail(exitNoCommand, "put it before the --, as in: docker run --entrypoint /secret-init IMAGE "+command[0], "command %q was not found", command[0])
+	case strings.HasPrefix(command[0], "-"):
+		return fail(exitNoCommand, "put options before the --, or set them as variables: docker run -e SECRET_INIT_TIMEOUT=5s", "command %q was not found", command[0])
 	case strings.Contains(command[0], "/"):
 		return fail(exitNoCommand, commandHint, "command %q was not found", command[0])
 	}
@@ -137,7 +145,7 @@ func (s *startup) identify(context.Context) error {
 	if s.plan.User != "" {
 		id, err := privdrop.System.Lookup(s.plan.User)
 		if err != nil {
-			return fail(exitUsage, "write --user NAME or --user UID:GID", "--user: %w", err)
+			return fail(exitUsage, "add it to /etc/passwd in the image, or write numbers: --user 10001:10001", "--user: %w", err)
 		}
 		keep, err := privdrop.ParseCapabilities(s.plan.KeepCap)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -264,10 +265,16 @@ func (s source) ageSetting() string {
 	}
 	if path := s.getenv(age.SopsAgeKeyFileEnv); path != "" {
 		file, err := os.Open(path)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return "set SOPS_AGE_KEY_FILE to a file that is there, or mount it with: docker run -v KEY:FILE:ro; the one that is set does not exist"
+		case err != nil:
 			return "set SOPS_AGE_KEY_FILE to a file that can be read: the one that is set cannot"
 		}
-		_ = file.Close()
+		defer file.Close()
+		if info, err := file.Stat(); err == nil && info.IsDir() {
+			return "check the left side of docker run -v, where the file is not: SOPS_AGE_KEY_FILE names a folder"
+		}
 		return "set SOPS_AGE_KEY_FILE to a file with the key of this recipient: the one that is set has none"
 	}
 	return "set SOPS_AGE_KEY, or SOPS_AGE_KEY_FILE to the file with the age key"

@@ -49,7 +49,7 @@ func check(ref sources.Ref) (sources.Ref, error) {
 		return ref, sources.Errorf(sources.Invalid, hint, format, args...)
 	}
 	if strings.HasPrefix(ref.Path, "//") {
-		return invalid("write vault:secret/db, and set VAULT_ADDR to the server", "the path begins with //, as if a server's name followed")
+		return invalid("write vault:secret/db#password, and set VAULT_ADDR to the server", "the path begins with //, as if a server's name followed")
 	}
 	path := strings.TrimPrefix(strings.TrimSuffix(ref.Path, "/"), "/")
 	parts := strings.Split(path, "/")

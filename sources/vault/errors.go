@@ -120,11 +120,11 @@ func (op operation) denied() *sources.Error {
 	}
 	if !op.write && !op.mount.known {
 		return sources.Errorf(sources.Denied,
-			fmt.Sprintf("allow \"read\" on %s in a policy of the token (after a KV version 2 mount comes data/); look with: vault token lookup", op.path),
+			fmt.Sprintf("check the path (a key comes after #), and the token with: vault token lookup; allow \"read\" on %s in a policy of it (after a KV version 2 mount comes data/)", op.path),
 			"cannot be read: access denied (403): the token is not valid, or no policy of it gives anything there")
 	}
 	return sources.Errorf(sources.Denied,
-		fmt.Sprintf("allow it in a policy of the token: path %q { capabilities = [%q] }; look with: vault token lookup", op.path, capability),
+		fmt.Sprintf("check the path (a key comes after #), and the token with: vault token lookup; allow it in a policy of it: path %q { capabilities = [%q] }", op.path, capability),
 		"cannot be read: access denied (403): the token is not valid, or lacks the capability %q on %s", capability, op.path)
 }
 
