@@ -24,7 +24,7 @@ import (
 const (
 	dockerTimeout = time.Minute
 	waitTimeout   = 2 * time.Minute
-	imageTimeout  = 8 * time.Minute
+	imageTimeout  = 15 * time.Minute
 )
 
 // dockerLabel marks what the tests make. Its value is this run's own, so that
