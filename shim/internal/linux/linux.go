@@ -209,16 +209,6 @@ func Prctl(name string, option int, arg2, arg3 uintptr) error {
 	return retry(name, func() error { return unix.Prctl(option, arg2, arg3, 0, 0) })
 }
 
-// PrctlGet is prctl(2) for an option that answers with its return value.
-func PrctlGet(name string, option int, arg2 uintptr) (int, error) {
-	value := 0
-	err := retry(name, func() (err error) {
-		value, err = unix.PrctlRetInt(option, arg2, 0, 0, 0)
-		return err
-	})
-	return value, err
-}
-
 // The identity calls below act on the calling thread alone: Go's own
 // syscall.Setuid and its kin change every thread, which only hides that the
 // rest of the drop (prctl, capset) cannot. execve(2) ends the other threads

@@ -51,7 +51,7 @@ func playDrop(args []string) error {
 	if err != nil {
 		return err
 	}
-	dumpable, err := linux.PrctlGet("prctl(PR_GET_DUMPABLE)", unix.PR_GET_DUMPABLE, 0)
+	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 	if err != nil {
 		return err
 	}

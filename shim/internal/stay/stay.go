@@ -71,7 +71,7 @@ func run(d *Duty, log *slog.Logger) (code int, err error) {
 	return supervisor.Run()
 }
 
-// clear removes what was written at a place.
+// clearPlace removes what was written at a place.
 func clearPlace(place *secretfs.Description, log *slog.Logger) (removed bool) {
 	if err := secretfs.Clear(*place); err != nil {
 		log.Warn("secret files cannot be removed: " + err.Error())
